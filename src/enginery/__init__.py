@@ -1,0 +1,123 @@
+"""make for TensorRT engines: verified, content-addressed, rebuilt only when they must be.
+
+The words used throughout are those of docs/design.md. Names are imported when they are first
+asked for: an on-board program that only reads verified engines loads nothing of the compiler,
+and doit, which loads a plugin of ours in every project, pays next to nothing for it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compiler import EngineCompiler
+    from .config import (
+        BackboneSpec,
+        BuildConfig,
+        BuilderOptions,
+        CompileOutcome,
+        EngineCacheEntry,
+        EngineCompileRequest,
+        EngineCompileResult,
+        EngineCompileSummary,
+        OptimizationProfile,
+        PrecisionMode,
+    )
+    from .errors import (
+        BackboneSpecError,
+        CalibrationCacheError,
+        CorpusError,
+        EngineBuildError,
+        EngineIntegrityError,
+        EngineryError,
+        InputChangedError,
+        ProvenanceError,
+        RuntimeUnavailableError,
+        Sha256SidecarError,
+    )
+    from .filename import EngineFilenameSchema, EngineTag
+    from .hardware import HostCapabilities
+    from .runtimes import load_runtime
+    from .runtimes.protocol import CompileEngineCallable, Runtime
+    from .sidecar import Sha256Sidecar
+    from .verdict import read_verified
+    from .version import __version__
+
+_HOME = {
+    "BackboneSpec": "config",
+    "BackboneSpecError": "errors",
+    "BuildConfig": "config",
+    "BuilderOptions": "config",
+    "CalibrationCacheError": "errors",
+    "CompileEngineCallable": "runtimes.protocol",
+    "CompileOutcome": "config",
+    "CorpusError": "errors",
+    "EngineBuildError": "errors",
+    "EngineCacheEntry": "config",
+    "EngineCompileRequest": "config",
+    "EngineCompileResult": "config",
+    "EngineCompileSummary": "config",
+    "EngineCompiler": "compiler",
+    "EngineFilenameSchema": "filename",
+    "EngineIntegrityError": "errors",
+    "EngineTag": "filename",
+    "EngineryError": "errors",
+    "HostCapabilities": "hardware",
+    "InputChangedError": "errors",
+    "OptimizationProfile": "config",
+    "PrecisionMode": "config",
+    "ProvenanceError": "errors",
+    "Runtime": "runtimes.protocol",
+    "RuntimeUnavailableError": "errors",
+    "Sha256Sidecar": "sidecar",
+    "Sha256SidecarError": "errors",
+    "__version__": "version",
+    "load_runtime": "runtimes",
+    "read_verified": "verdict",
+}
+
+__all__ = [
+    "BackboneSpec",
+    "BackboneSpecError",
+    "BuildConfig",
+    "BuilderOptions",
+    "CalibrationCacheError",
+    "CompileEngineCallable",
+    "CompileOutcome",
+    "CorpusError",
+    "EngineBuildError",
+    "EngineCacheEntry",
+    "EngineCompileRequest",
+    "EngineCompileResult",
+    "EngineCompileSummary",
+    "EngineCompiler",
+    "EngineFilenameSchema",
+    "EngineIntegrityError",
+    "EngineTag",
+    "EngineryError",
+    "HostCapabilities",
+    "InputChangedError",
+    "OptimizationProfile",
+    "PrecisionMode",
+    "ProvenanceError",
+    "Runtime",
+    "RuntimeUnavailableError",
+    "Sha256Sidecar",
+    "Sha256SidecarError",
+    "__version__",
+    "load_runtime",
+    "read_verified",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOME))

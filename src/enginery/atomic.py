@@ -1,0 +1,70 @@
+"""Writing files so that they are there whole or not there at all.
+
+A file is written under a temporary name in the same folder, synced, and renamed. The temporary
+names are recognisable, so that what a killed process left can be cleared by the next.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; whatever is still there at the end is removed."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old bytes or the new ones, never a mixture.
+
+    Raises:
+        OSError: The folder is not there, is not writable, or is full; `path` is as it was.
+    """
+    with staged(path) as temporary:
+        temporary.write_bytes(data)
+        commit(temporary, path)
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Sync a finished temporary file and give it its name.
+
+    A directory in the way is moved aside, never removed: it may hold something of someone's.
+    """
+    sync(temporary)
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.aside-{secrets.token_hex(4)}"))
+    temporary.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk, as far as the platform can."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(PermissionError):  # Windows cannot sync what is open for reading only
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def leftovers(paths: Iterable[Path]) -> list[Path]:
+    """Temporary files that a killed process left while it wrote one of these files."""
+    paths = tuple(paths)
+    prefixes = tuple(f".{path.name}." for path in paths)
+    found: list[Path] = []
+    for folder in {path.parent for path in paths}:
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            found += [
+                Path(entry.path)
+                for entry in entries
+                if entry.name.startswith(prefixes) and entry.name.endswith(".tmp")
+            ]
+    return sorted(found)

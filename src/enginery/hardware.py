@@ -1,0 +1,53 @@
+"""What an engine is tied to: compute capability, JetPack and TensorRT build."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Sm = int | tuple[int, ...]
+"""One compute capability as NVIDIA writes it (86 for 8.6), or several, sorted and distinct."""
+
+
+def canonical_sm(sm: int | Iterable[int]) -> Sm:
+    """One spelling per set of compute capabilities: a bare int for one, else a sorted tuple.
+
+    Raises:
+        ValueError: Nothing is given, or something that is no compute capability (10 to 999).
+    """
+    values = (sm,) if isinstance(sm, int) else tuple(sm)
+    if not values:
+        raise ValueError("no compute capability is given; write one such as 86, or several")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int) or not 10 <= value <= 999:
+            raise ValueError(f"{value!r} is no compute capability; write 86 for 8.6, 120 for 12.0")
+    distinct = tuple(sorted(set(values)))
+    return distinct[0] if len(distinct) == 1 else distinct
+
+
+@dataclass(frozen=True, slots=True)
+class HostCapabilities:
+    """The hardware and TensorRT that engines are made for.
+
+    Attributes:
+        sm: Compute capability as an int (87 for 8.7), or several for a portable engine.
+        jetpack: JetPack version such as "6.2", or None off Jetson.
+        trt: Full TensorRT version with its build number, such as "10.3.0.30".
+    """
+
+    sm: Sm
+    jetpack: str | None
+    trt: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sm", canonical_sm(self.sm))
+
+    @property
+    def capabilities(self) -> tuple[int, ...]:
+        """The compute capabilities, always as a tuple."""
+        return (self.sm,) if isinstance(self.sm, int) else self.sm
+
+    def __str__(self) -> str:
+        sms = ", ".join(f"{value // 10}.{value % 10}" for value in self.capabilities)
+        jetpack = f", JetPack {self.jetpack}" if self.jetpack else ""
+        return f"SM {sms}{jetpack}, TensorRT {self.trt}"

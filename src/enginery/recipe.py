@@ -1,0 +1,118 @@
+"""The recipe: all that determines an engine's bytes, and its fingerprint.
+
+A recipe has four sections: the inputs by digest, the build's settings, the toolchain and the
+target. Its fingerprint is the SHA-256 of its canonical JSON and is the content address of a build.
+Two recipes are compared entry by entry, so that a reason can say what changed. docs/formats.md
+is the specification.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from .digest import short
+
+VERSION = 1
+
+EXTERNAL = "external_data/"
+"""Inputs that are external data of the ONNX carry their location in it after this prefix."""
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that determines the bytes of one artifact.
+
+    Attributes:
+        version: Version of this format.
+        kind: What is made: "engine" or "lowered-onnx".
+        inputs: Role of each input to the SHA-256 of its bytes, in hex.
+        build: Settings: precision, workspace, profiles, builder options.
+        toolchain: Name to full version of whatever makes the bytes.
+        target: Hardware: compute capabilities and JetPack.
+    """
+
+    kind: str
+    inputs: dict[str, str]
+    build: dict[str, Any]
+    toolchain: dict[str, str]
+    target: dict[str, Any]
+    version: int = VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, in hex."""
+        return hashlib.sha256(canonical_json(msgspec.to_builtins(self))).hexdigest()
+
+    def input_files(self, names: Mapping[str, str]) -> dict[str, str]:
+        """File name to digest of every input.
+
+        Args:
+            names: Role to file name, for inputs that are not external data.
+        """
+        return {
+            names.get(role, role.removeprefix(EXTERNAL)): digest
+            for role, digest in self.inputs.items()
+        }
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of a value made of null, booleans, integers, strings, arrays and objects.
+
+    Keys are sorted by code point, there is no white space, only what JSON demands is escaped, and
+    the text is UTF-8. For ASCII keys and integers below 2**53 this is RFC 8785.
+
+    Raises:
+        TypeError: The value holds a float, whose spelling differs between writers, or a type
+            that JSON does not have.
+    """
+    _check_canonical(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def differences(before: Recipe, now: Recipe) -> Iterator[str]:
+    """What a person would say changed from one recipe to the other, a phrase per entry."""
+    if before.kind != now.kind:
+        yield f"kind: {before.kind} -> {now.kind}"
+    for role, old, new in _changed(before.inputs, now.inputs):
+        what = _ROLES.get(role, role.replace(EXTERNAL, "external data "))
+        if old is None:
+            yield f"{what} was added ({short(new)})"
+        elif new is None:
+            yield f"{what} was removed ({short(old)})"
+        else:
+            yield f"{what} changed ({short(old)} -> {short(new)})"
+    for section in ("build", "toolchain", "target"):
+        for name, old, new in _changed(getattr(before, section), getattr(now, section)):
+            yield f"{name}: {_show(old)} -> {_show(new)}"
+
+
+_ROLES = {"onnx": "the ONNX", "calibration": "the calibration cache"}
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            yield name, old, new
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _check_canonical(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"key {key!r} is no string")
+            _check_canonical(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_canonical(item)
+    elif value is not None and not isinstance(value, (bool, int, str)):
+        raise TypeError(f"{value!r} has no canonical JSON here; use integers and strings")
