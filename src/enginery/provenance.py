@@ -1,0 +1,214 @@
+"""The provenance: `<engine>.provenance.json`, what an engine was built from, by what, for what.
+
+An in-toto Statement v1 whose subject is the engine and whose predicate is SLSA provenance v1.
+The recipe stands in `externalParameters`, its fingerprint beside it. docs/formats.md is the
+specification; the formats it builds on are in-toto's attestation framework and slsa.dev's
+provenance v1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from . import recipe as recipes
+from .digest import read_regular
+from .errors import IrregularFileError, ProvenanceError
+from .recipe import Recipe
+
+SUFFIX = ".provenance.json"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
+BUILD_TYPE: Final = "urn:enginery:build:v1"
+BUILDER_ID = "urn:enginery:builder:local"
+
+_LIMIT = 4 << 20
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Base of the parts of a statement: strict, immutable, camel case as the standards have it."""
+
+
+class DigestSet(_Document, frozen=True):
+    """in-toto DigestSet with the one algorithm that enginery uses."""
+
+    sha256: str
+
+
+class Descriptor(_Document, frozen=True):
+    """in-toto ResourceDescriptor: a file by name and digest."""
+
+    name: str
+    digest: DigestSet
+
+
+class ExternalParameters(_Document, frozen=True):
+    """What the build was asked for: SLSA calls whatever a user controls external."""
+
+    recipe: Recipe
+
+
+class InternalParameters(_Document, frozen=True):
+    """What the builder worked out by itself."""
+
+    fingerprint: str
+
+
+class BuildDefinition(_Document, frozen=True):
+    """SLSA BuildDefinition."""
+
+    build_type: Literal["urn:enginery:build:v1"]
+    external_parameters: ExternalParameters
+    internal_parameters: InternalParameters
+    resolved_dependencies: tuple[Descriptor, ...]
+
+
+class Builder(_Document, frozen=True):
+    """SLSA Builder: who built, with which versions."""
+
+    id: str
+    version: dict[str, str]
+
+
+class Metadata(_Document, frozen=True):
+    """SLSA BuildMetadata; times are RFC 3339 in UTC."""
+
+    started_on: str
+    finished_on: str
+
+
+class RunDetails(_Document, frozen=True):
+    """SLSA RunDetails."""
+
+    builder: Builder
+    metadata: Metadata
+
+
+class Predicate(_Document, frozen=True):
+    """SLSA provenance v1."""
+
+    build_definition: BuildDefinition
+    run_details: RunDetails
+
+
+class Statement(_Document, frozen=True):
+    """in-toto Statement v1 about one artifact."""
+
+    type: Literal["https://in-toto.io/Statement/v1"] = msgspec.field(name="_type")
+    subject: tuple[Descriptor]
+    predicate_type: Literal["https://slsa.dev/provenance/v1"]
+    predicate: Predicate
+
+    @property
+    def sha256_hex(self) -> str:
+        """Digest of the artifact that the statement is about."""
+        return self.subject[0].digest.sha256
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the artifact was built from."""
+        return self.predicate.build_definition.external_parameters.recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the recipe, as the statement gives it."""
+        return self.predicate.build_definition.internal_parameters.fingerprint
+
+
+_DECODER = msgspec.json.Decoder(Statement)
+
+
+def path_for(path: Path) -> Path:
+    """Where the provenance of a file is."""
+    return path.with_name(path.name + SUFFIX)
+
+
+def write_statement(
+    path: Path,
+    sha256_hex: str,
+    recipe: Recipe,
+    *,
+    dependencies: Mapping[str, str],
+    versions: Mapping[str, str],
+    started: datetime,
+) -> bytes:
+    """The provenance document of an artifact that was built just now.
+
+    Args:
+        path: The artifact.
+        sha256_hex: Digest of its bytes.
+        recipe: What it was built from.
+        dependencies: File name to digest of every input.
+        versions: Package to version of whatever took part in the build.
+        started: When the build began, with a time zone.
+    """
+    statement = Statement(
+        type=STATEMENT_TYPE,
+        subject=(Descriptor(name=path.name, digest=DigestSet(sha256_hex)),),
+        predicate_type=PREDICATE_TYPE,
+        predicate=Predicate(
+            build_definition=BuildDefinition(
+                build_type=BUILD_TYPE,
+                external_parameters=ExternalParameters(recipe=recipe),
+                internal_parameters=InternalParameters(fingerprint=recipe.fingerprint),
+                resolved_dependencies=tuple(
+                    Descriptor(name=name, digest=DigestSet(digest))
+                    for name, digest in dependencies.items()
+                ),
+            ),
+            run_details=RunDetails(
+                builder=Builder(id=BUILDER_ID, version=dict(versions)),
+                metadata=Metadata(
+                    started_on=_rfc3339(started),
+                    finished_on=_rfc3339(datetime.now(timezone.utc)),
+                ),
+            ),
+        ),
+    )
+    return msgspec.json.format(msgspec.json.encode(statement), indent=2) + b"\n"
+
+
+def read(path: Path) -> Statement:
+    """The provenance of an artifact.
+
+    Raises:
+        ProvenanceError: It is missing, malformed, of an unknown version, about another file, or
+            its fingerprint is not that of its own recipe.
+    """
+    name = path.name + SUFFIX
+    try:
+        data = read_regular(path_for(path), limit=_LIMIT)
+    except FileNotFoundError as error:
+        raise ProvenanceError(f"the provenance of {path.name} is missing") from error
+    except (OSError, IrregularFileError) as error:
+        raise ProvenanceError(f"the provenance cannot be used: {error}") from error
+    try:
+        statement = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProvenanceError(f"{name} is malformed: {error}") from error
+    if statement.recipe.version != recipes.VERSION:
+        raise ProvenanceError(f"{name} has recipe version {statement.recipe.version}, unknown here")
+    if statement.subject[0].name != path.name:
+        raise ProvenanceError(f"{name} is for another file, {statement.subject[0].name!r}")
+    if not _HEX.fullmatch(statement.sha256_hex):
+        raise ProvenanceError(f"{name} is malformed: the subject's digest is no SHA-256")
+    if _fingerprint(statement.recipe) != statement.fingerprint:
+        raise ProvenanceError(f"{name} is malformed: the fingerprint is not that of its recipe")
+    return statement
+
+
+def _fingerprint(recipe: Recipe) -> str | None:
+    try:
+        return recipe.fingerprint
+    except (TypeError, RecursionError):  # floats or nesting that no recipe of ours has
+        return None
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

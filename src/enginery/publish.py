@@ -1,0 +1,54 @@
+"""Publishing: an artifact is there whole, with its proof, or it is not believed.
+
+The artifact is renamed into place first, then comes the provenance, and the sidecar last: it is
+the commit point, because until it names the new digest nothing is believed. Removal goes the
+other way round.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import atomic, provenance, sidecar
+
+
+def publish(built: Path, path: Path, sha256_hex: str, document: bytes | None) -> None:
+    """Publish a finished artifact with its provenance and sidecar.
+
+    Args:
+        built: The artifact, complete, in the same folder; it is gone afterwards.
+        path: Where it is to be.
+        sha256_hex: Digest of its bytes.
+        document: Provenance, or None where someone else records the inputs.
+
+    Raises:
+        OSError: The folder is not writable or is full; what is there then is not believed.
+    """
+    atomic.commit(built, path)
+    if document is not None:
+        atomic.write_atomically(provenance.path_for(path), document)
+    atomic.write_atomically(sidecar.path_for(path), sidecar.line(path.name, sha256_hex))
+    atomic.sync(path.parent)
+
+
+def remove(path: Path, *, dry_run: bool = False) -> Iterator[Path]:
+    """Remove an artifact: sidecar, provenance, then itself; yields each path that goes.
+
+    What a killed build left of it goes too. A directory in the place of one of them is not ours
+    and stays.
+    """
+    owned = owned_paths(path)
+    there = [
+        one for one in owned if os.path.lexists(one) and (one.is_symlink() or not one.is_dir())
+    ]
+    for one in (*there, *atomic.leftovers(owned)):
+        if not dry_run:
+            one.unlink(missing_ok=True)
+        yield one
+
+
+def owned_paths(path: Path) -> tuple[Path, Path, Path]:
+    """The files of an artifact in the order in which they are removed."""
+    return sidecar.path_for(path), provenance.path_for(path), path
