@@ -1,0 +1,60 @@
+"""What a runtime must offer: little for the compiler alone, more for a corpus."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from ..config import BuildConfig, EngineCacheEntry, PrecisionMode
+from ..hardware import HostCapabilities
+
+
+class CompileEngineCallable(Protocol):
+    """The least that `EngineCompiler` needs."""
+
+    def compile_engine(self, model_path: Path, build_config: BuildConfig) -> EngineCacheEntry:
+        """Build an engine and write it, and its sidecar, at `build_config.engine_path`.
+
+        Raises:
+            EngineBuildError: The engine cannot be built.
+            CalibrationCacheError: The calibration cache cannot be used.
+        """
+
+
+class Runtime(ABC):
+    """A runtime that a corpus file can name. Making one imports no vendor library.
+
+    Attributes:
+        name: The name in corpus.toml and in recipes.
+        strongly_typed: Whether the network's precision is that of its ONNX, so that the model
+            has to be lowered first; `compile_engine` then gets the lowered model.
+    """
+
+    name: ClassVar[str]
+    strongly_typed: ClassVar[bool]
+
+    @abstractmethod
+    def installed_version(self) -> str:
+        """Full TensorRT version with build number, found without importing it.
+
+        Raises:
+            RuntimeUnavailableError: It is not installed; the message says what to install.
+        """
+
+    @abstractmethod
+    def precisions(self) -> frozenset[PrecisionMode]:
+        """The precisions that can be asked for."""
+
+    @abstractmethod
+    def check_target(self, target: HostCapabilities) -> None:
+        """Raise ValueError, with the remedy, for hardware that the runtime never builds for."""
+
+    @abstractmethod
+    def toolchain(self, target: HostCapabilities) -> Mapping[str, str]:
+        """Name to version of whatever determines an engine's bytes, for the recipe."""
+
+    @abstractmethod
+    def compile_engine(self, model_path: Path, build_config: BuildConfig) -> EngineCacheEntry:
+        """See `CompileEngineCallable.compile_engine`."""

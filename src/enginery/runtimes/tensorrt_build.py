@@ -1,0 +1,197 @@
+"""One TensorRT build, in a process of its own: parse, check, configure, build, write.
+
+Everything that reaches the engine's bytes is set explicitly, then read back: TensorRT logs or
+ignores what it does not take and goes on. An error in its log is a failure of the build, even
+where bytes come out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+from polygraphy.backend.trt import Profile, engine_bytes_from_network
+from polygraphy.exception import PolygraphyException
+from polygraphy.logger import G_LOGGER
+
+from ..digest import CHUNK
+from ..errors import EngineBuildError
+from .profiles import GraphInput, ProfileRange, check_profiles
+
+_MIB = 1 << 20
+
+# TensorRT takes these from the machine that builds; without a GPU it takes these very values.
+_TACTIC_DRAM = 64 << 30
+_TACTIC_SHARED_MEMORY = 1 << 30
+
+
+class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What the parent asks for; see `tensorrt_rtx` for who fills it."""
+
+    module: str
+    version: str
+    model: str
+    output: str
+    capabilities: list[int]
+    workspace_mb: int
+    profiles: list[ProfileRange]
+    builder: dict[str, Any]
+
+
+def build(request: dict[str, Any]) -> dict[str, str]:
+    """Build the engine and write it to the request's output; returns its digest."""
+    wanted = msgspec.convert(request, BuildRequest)
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL
+    trt = importlib.import_module(wanted.module)
+    if trt.__version__ != wanted.version:
+        raise EngineBuildError(
+            f"the engine is for TensorRT {wanted.version}, {trt.__version__} is installed here; "
+            "install that version or change the target"
+        )
+    log = _build_log(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(trt, log, network, wanted.model)
+    check_profiles(_graph_inputs(network), wanted.profiles)
+    try:
+        config = _config(trt, wanted)(builder, network)
+        _read_back(trt, config, wanted)
+        engine = engine_bytes_from_network((builder, network), config)
+    except PolygraphyException as error:
+        raise EngineBuildError(log.words() or _one_line(str(error))) from error
+    if log.errors:
+        raise EngineBuildError(log.words())
+    return {"sha256": _write(engine, Path(wanted.output))}
+
+
+def _build_log(trt: ModuleType) -> Any:
+    """TensorRT's logger of this module, made here because its base class is in the module."""
+
+    class BuildLog(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Keeps what went wrong."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(_one_line(message))
+
+        def words(self) -> str:
+            return "; ".join(dict.fromkeys(self.errors))
+
+    return BuildLog()
+
+
+def _parse(trt: ModuleType, log: Any, network: Any, model: str) -> None:
+    trt.init_libnvinfer_plugins(log, "")
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(model):
+        found = [_parser_words(parser.get_error(i)) for i in range(parser.num_errors)]
+        words = "; ".join(dict.fromkeys(found)) or log.words()
+        raise EngineBuildError(f"TensorRT's ONNX parser refused {Path(model).name}: {words}")
+    # Bytes that are no ONNX at all can parse, as a network of nothing.
+    if network.num_outputs == 0:
+        raise EngineBuildError(
+            f"{Path(model).name} holds no network; it is empty or no ONNX model, export it again"
+        )
+
+
+def _parser_words(error: Any) -> str:
+    operator = error.node_operator()
+    where = f"operator {operator}" + (f" (node {error.node_name()!r})" if error.node_name() else "")
+    prefix = f"{where}: " if operator else ""
+    return prefix + _one_line(f"{error.code().name}: {error.desc()}")
+
+
+def _graph_inputs(network: Any) -> list[GraphInput]:
+    tensors = [network.get_input(i) for i in range(network.num_inputs)]
+    return [GraphInput(t.name, t.dtype.name.lower(), tuple(t.shape)) for t in tensors]
+
+
+def _config(trt: ModuleType, wanted: BuildRequest) -> CreateConfigRTX:
+    options = wanted.builder
+    profiles = []
+    for index in sorted({entry.index for entry in wanted.profiles}):
+        profile = Profile()
+        for entry in wanted.profiles:
+            if entry.index == index:
+                profile.add(entry.input_name, entry.min, entry.opt, entry.max)
+        profiles.append(profile)
+    return CreateConfigRTX(
+        compute_capabilities=[divmod(sm, 10) for sm in wanted.capabilities],
+        use_gpu=False,
+        profiles=profiles,
+        memory_pool_limits=_pools(trt, wanted),
+        builder_optimization_level=options["builder_optimization_level"],
+        profiling_verbosity=_verbosity(trt, options),
+        max_aux_streams=options["max_aux_streams"],
+        sparse_weights=options["sparse_weights"],
+        engine_capability=trt.EngineCapability.STANDARD,
+        runtime_platform=trt.RuntimePlatform.SAME_AS_BUILD,
+        tiling_optimization_level=trt.TilingOptimizationLevel.NONE,
+    )
+
+
+def _read_back(trt: ModuleType, config: Any, wanted: BuildRequest) -> None:
+    """Set the flags that Polygraphy leaves alone, then compare what is set with what was asked."""
+    options = wanted.builder
+    (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
+    count = config.num_compute_capabilities
+    capabilities = [config.get_compute_capability(i).name for i in range(count)]
+    found = {
+        "sm": capabilities,
+        "builder_optimization_level": config.builder_optimization_level,
+        "profiling_verbosity": config.profiling_verbosity,
+        "max_aux_streams": config.max_aux_streams,
+        "tf32": config.get_flag(trt.BuilderFlag.TF32),
+        "sparse_weights": config.get_flag(trt.BuilderFlag.SPARSE_WEIGHTS),
+        "profiles": config.num_optimization_profiles,
+        **{str(pool): config.get_memory_pool_limit(pool) for pool in _pools(trt, wanted)},
+    }
+    asked = {
+        **found,
+        **options,
+        "sm": [f"SM{sm}" for sm in wanted.capabilities],
+        "profiling_verbosity": _verbosity(trt, options),
+        "profiles": len({entry.index for entry in wanted.profiles}),
+        **{str(pool): size for pool, size in _pools(trt, wanted).items()},
+    }
+    for name, value in asked.items():
+        if found[name] != value:
+            raise EngineBuildError(
+                f"TensorRT did not take {name} = {value}; it has {found[name]}; change the setting"
+            )
+
+
+def _pools(trt: ModuleType, wanted: BuildRequest) -> dict[Any, int]:
+    return {
+        trt.MemoryPoolType.WORKSPACE: wanted.workspace_mb * _MIB,
+        trt.MemoryPoolType.TACTIC_DRAM: _TACTIC_DRAM,
+        trt.MemoryPoolType.TACTIC_SHARED_MEMORY: _TACTIC_SHARED_MEMORY,
+    }
+
+
+def _verbosity(trt: ModuleType, options: dict[str, Any]) -> Any:
+    return trt.ProfilingVerbosity.__members__[options["profiling_verbosity"].upper()]
+
+
+def _write(engine: Any, output: Path) -> str:
+    hasher = hashlib.sha256()
+    view = memoryview(engine)
+    with output.open("xb") as stream:
+        for start in range(0, view.nbytes, CHUNK):
+            chunk = view[start : start + CHUNK]
+            hasher.update(chunk)
+            stream.write(chunk)
+    return hasher.hexdigest()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,118 @@
+"""TensorRT-RTX: engines for RTX GPUs, built ahead of time on any machine, GPU or not."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .. import atomic, worker
+from ..config import BuildConfig, EngineCacheEntry, PrecisionMode
+from ..errors import EngineBuildError, RuntimeUnavailableError
+from ..hardware import HostCapabilities
+from ..publish import publish
+from .protocol import Runtime
+
+# One distribution per CUDA major version, all with the import name tensorrt_rtx.
+_DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
+
+# The capabilities in ComputeCapability of TensorRT-RTX 1.7; a later version may know more, so
+# only those that no version can have are refused before the builder is asked.
+_JETSON_AND_SERVER = {87: "Jetson Orin", 90: "H100/H200", 100: "B200", 101: "Thor", 110: "Thor"}
+
+
+class TensorRTRTX(Runtime):
+    """Builds engines with TensorRT-RTX, CPU only, each in a process of its own."""
+
+    name = "tensorrt_rtx"
+    strongly_typed = True
+
+    def installed_version(self) -> str:
+        """See `Runtime.installed_version`."""
+        return _installed_version()
+
+    def precisions(self) -> frozenset[PrecisionMode]:
+        """See `Runtime.precisions`."""
+        return frozenset({PrecisionMode.FP32, PrecisionMode.FP16})
+
+    def check_target(self, target: HostCapabilities) -> None:
+        """See `Runtime.check_target`."""
+        if target.jetpack is not None:
+            raise ValueError("TensorRT-RTX does not run on Jetson; leave jetpack out")
+        for sm in target.capabilities:
+            if sm in _JETSON_AND_SERVER:
+                raise ValueError(
+                    f"TensorRT-RTX builds nothing for SM {sm} ({_JETSON_AND_SERVER[sm]}); "
+                    "use 75, 80, 86, 89, 120 or 121"
+                )
+
+    def toolchain(self, target: HostCapabilities) -> Mapping[str, str]:
+        """See `Runtime.toolchain`. Engines are built for the platform that builds them."""
+        return {
+            "runtime": self.name,
+            "tensorrt": target.trt,
+            "platform": f"{sys.platform}-{platform.machine()}",
+        }
+
+    def compile_engine(self, model_path: Path, build_config: BuildConfig) -> EngineCacheEntry:
+        """Build and publish an engine; see `CompileEngineCallable.compile_engine`."""
+        target = build_config.host
+        if target is None:
+            raise EngineBuildError("the build's target is not given; set BuildConfig.host")
+        path = build_config.engine_path
+        with atomic.staged(path) as temporary:
+            built = worker.run(
+                "enginery.runtimes.tensorrt_build:build",
+                _request(model_path, build_config, target, temporary),
+                environment={"POLYGRAPHY_USE_TENSORRT_RTX": "1"},
+            )
+            digest = built["sha256"]
+            document = build_config.attest(digest) if build_config.attest else None
+            publish(temporary, path, digest, document)
+        return EngineCacheEntry(
+            engine_path=path,
+            sha256_hex=digest,
+            sm=target.sm,
+            jp=target.jetpack,
+            trt=target.trt,
+            precision=build_config.precision,
+        )
+
+
+@cache
+def _installed_version() -> str:
+    for distribution in _DISTRIBUTIONS:
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    raise RuntimeUnavailableError(
+        "TensorRT-RTX is not installed; install it with: pip install 'enginery[rtx]'"
+    )
+
+
+def _request(
+    model_path: Path, config: BuildConfig, target: HostCapabilities, output: Path
+) -> dict[str, object]:
+    return {
+        "module": "tensorrt_rtx",
+        "version": target.trt,
+        "model": str(model_path),
+        "output": str(output),
+        "capabilities": list(target.capabilities),
+        "workspace_mb": config.workspace_mb,
+        "profiles": [
+            {
+                "index": profile.index,
+                "input_name": profile.input_name,
+                "min": list(profile.min_shape),
+                "opt": list(profile.opt_shape),
+                "max": list(profile.max_shape),
+            }
+            for profile in config.optimization_profiles
+        ],
+        "builder": config.builder.as_dict(),
+    }

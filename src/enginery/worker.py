@@ -1,0 +1,132 @@
+"""Work in a fresh process of its own.
+
+A failed TensorRT build leaks into the next one of the same process, its logger is global, it
+swallows Ctrl-C inside callbacks, and a model takes several times its size in memory. So every
+build and every lowering runs in a process that does one thing and ends. It ends with its parent
+too, however the parent ends.
+
+The child gets its request as JSON in an argument and gives its reply as JSON on what was its
+standard output; anything that a library prints goes to standard error, which the parent keeps
+for the case of a crash.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from . import errors
+from .errors import BackboneSpecError, EngineBuildError, EngineryError
+
+# Not `-m`: that puts the current folder first on the path, where a user's onnx.py may lie.
+_START = (
+    "import sys; sys.path[:] = [p for p in sys.path if p]; import enginery.worker as w; w.main()"
+)
+
+_PR_SET_PDEATHSIG = 1
+
+
+def run(entry: str, request: Mapping[str, Any], *, environment: Mapping[str, str]) -> Any:
+    """Call a function in a fresh process and return what it returns.
+
+    Args:
+        entry: The function, as "module:name"; it takes the request and returns JSON's types.
+        request: JSON's types.
+        environment: Variables set for the child on top of this process's own.
+
+    Raises:
+        EngineryError: What the child raised, of the same class.
+        EngineBuildError: The child died or failed in a way that it did not foresee; the message
+            carries its last words.
+    """
+    command = [sys.executable, "-c", _START, entry, json.dumps(request), str(os.getpid())]
+    # The child reads to the end of this pipe; the end comes when this process is gone.
+    lifeline, held = os.pipe()
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=lifeline,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**_clean_environment(), **environment},
+        )
+        try:
+            reply, words = child.communicate()
+        finally:
+            child.kill()
+            child.wait()
+    finally:
+        os.close(lifeline)
+        os.close(held)
+    if child.returncode != 0:
+        raise EngineBuildError(_last_words(child.returncode, words))
+    return _unwrap(json.loads(reply))
+
+
+def main() -> None:
+    """Run as the child: arguments are the entry, the request and the parent's process number."""
+    entry, request, parent = sys.argv[1:4]
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    # The builder swallows KeyboardInterrupt, so Ctrl-C must not become one here.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent(int(parent))
+    threading.Thread(target=_end_with_lifeline, daemon=True).start()
+    module, _, name = entry.partition(":")
+    try:
+        reply = {"value": getattr(importlib.import_module(module), name)(json.loads(request))}
+    except EngineryError as error:
+        reply = {"error": type(error).__name__, "message": str(error)}
+        if isinstance(error, BackboneSpecError):
+            reply["field"] = error.field
+    with os.fdopen(replies, "w", encoding="utf-8") as stream:
+        json.dump(reply, stream)
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to kill this process when the one that started it is gone (Linux only).
+
+    Args:
+        parent: The parent's process number, to notice that it went before the asking.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
+
+
+def _end_with_lifeline() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def _clean_environment() -> dict[str, str]:
+    # Polygraphy takes settings from its environment, installing packages among them.
+    return {name: value for name, value in os.environ.items() if not name.startswith("POLYGRAPHY_")}
+
+
+def _unwrap(reply: dict[str, Any]) -> Any:
+    if "error" not in reply:
+        return reply["value"]
+    if "field" in reply:
+        raise BackboneSpecError(reply["message"], field=reply["field"])
+    raise getattr(errors, reply["error"])(reply["message"])
+
+
+def _last_words(returncode: int, words: bytes) -> str:
+    lines = words.decode("utf-8", "replace").strip().splitlines()
+    last = f": {lines[-1]}" if lines else ""
+    if returncode < 0:
+        return f"the build process was killed by {signal.Signals(-returncode).name}{last}"
+    return f"the build process failed with exit code {returncode}{last}"
