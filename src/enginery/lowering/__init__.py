@@ -1,0 +1,120 @@
+"""Lowering: precision as an ONNX-to-ONNX step.
+
+TensorRT-RTX and TensorRT 11 take only strongly typed networks, TensorRT 10 takes them too: the
+precision of an engine is that of its ONNX. So a model is lowered once, to a file with its own
+sidecar and provenance, and every engine in that precision is built from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from .. import atomic, provenance, worker
+from ..config import BackboneSpec, PrecisionMode
+from ..errors import InputChangedError, RuntimeUnavailableError
+from ..filename import check_model_name, fold
+from ..inputs import InputDigests
+from ..locks import locked
+from ..publish import owned_paths, publish
+from ..recipe import Recipe
+from ..verdict import Verdict, judge
+
+KIND = "lowered-onnx"
+
+# Raised when this package changes what a lowered model looks like.
+_REVISION = "1"
+_CONVERTER = "onnxconverter-common"
+
+
+def path_for(root: Path, model_name: str, precision: PrecisionMode) -> Path:
+    """Where the lowered ONNX of a backbone is: `<model>_<precision>.onnx` in `root`."""
+    check_model_name(model_name)
+    return root / f"{fold(model_name)}_{precision.value}.onnx"
+
+
+def toolchain(precision: PrecisionMode) -> Mapping[str, str]:
+    """Name to version of whatever determines a lowered model's bytes; empty for fp32.
+
+    Raises:
+        RuntimeUnavailableError: The converter is not installed.
+    """
+    if precision is PrecisionMode.FP32:
+        return {}
+    return {"lowering": f"{_REVISION}, {_CONVERTER} {_converter_version()}"}
+
+
+def judge_lowered(
+    spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: InputDigests
+) -> Verdict:
+    """Whether the lowered ONNX of a backbone is what its model gives."""
+    recipe = _recipe(inputs.of_model(spec.onnx_path), precision)
+    return judge(path_for(root, spec.model_name, precision), recipe)
+
+
+def lower(spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: InputDigests) -> Path:
+    """The ONNX of a backbone in a precision, lowered now if it was not already.
+
+    Args:
+        spec: The backbone.
+        precision: The precision wanted; fp32 is the model as it is.
+        root: Folder of lowered models; made if it is not there.
+        inputs: Digests of the model.
+
+    Raises:
+        EngineBuildError: The model cannot be lowered, or changed while it was.
+    """
+    if precision is PrecisionMode.FP32:
+        return spec.onnx_path
+    path = path_for(root, spec.model_name, precision)
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        recipe = _recipe(inputs.of_model(spec.onnx_path), precision)
+        if not judge(path, recipe).fresh:
+            for leftover in atomic.leftovers(owned_paths(path)):
+                leftover.unlink(missing_ok=True)
+            _lower(spec, precision, path, recipe)
+    return path
+
+
+def _lower(spec: BackboneSpec, precision: PrecisionMode, path: Path, recipe: Recipe) -> None:
+    started = datetime.now(timezone.utc)
+    with atomic.staged(path) as temporary:
+        request = {"model": str(spec.onnx_path), "output": str(temporary)}
+        lowered = worker.run(f"enginery.lowering.{precision.value}:lower", request, environment={})
+        if InputDigests().of_model(spec.onnx_path) != recipe.inputs:
+            raise InputChangedError(
+                f"{spec.onnx_path} changed while it was lowered; nothing was published, run again"
+            )
+        document = provenance.write_statement(
+            path,
+            lowered["sha256"],
+            recipe,
+            dependencies=recipe.input_files({"onnx": spec.onnx_path.name}),
+            versions=lowered["versions"],
+            started=started,
+        )
+        publish(temporary, path, lowered["sha256"], document)
+
+
+def _recipe(model: Mapping[str, str], precision: PrecisionMode) -> Recipe:
+    return Recipe(
+        kind=KIND,
+        inputs=dict(model),
+        build={"precision": precision.value},
+        toolchain=dict(toolchain(precision)),
+        target={},
+    )
+
+
+@cache
+def _converter_version() -> str:
+    try:
+        return version(_CONVERTER)
+    except PackageNotFoundError:
+        raise RuntimeUnavailableError(
+            f"{_CONVERTER} is not installed; install it with: pip install 'enginery[rtx]'"
+        ) from None
