@@ -1,0 +1,170 @@
+"""The tables of corpus.toml and what is said of a mistake in them.
+
+The types are the specification of the file: an unknown key, a missing one, a wrong type or a
+value out of bounds is refused by them, and the refusal is put in the words of the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from .config import DEFAULT_WORKSPACE_MB, PrecisionMode
+from .errors import CorpusError
+
+_Positive = Annotated[int, Meta(ge=1)]
+_Shape = Annotated[list[_Positive], Meta(min_length=1)]
+_Text = Annotated[str, Meta(min_length=1)]
+_Names = Annotated[list[_Text], Meta(min_length=1)]
+_Precisions = Annotated[list[PrecisionMode], Meta(min_length=1)]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True):
+    """A table of corpus.toml."""
+
+
+class CorpusTable(_Table):
+    """`[corpus]`: the engines' folder and defaults for every backbone."""
+
+    engines: _Text = "engines"
+    precision: _Precisions | None = None
+    targets: _Names | None = None
+    workspace_mb: _Positive = DEFAULT_WORKSPACE_MB
+
+
+class TargetTable(_Table):
+    """`[targets.<name>]`: a runtime and the hardware to build for."""
+
+    runtime: _Text
+    sm: int | list[int]
+    jetpack: _Text | None = None
+    trt: _Text | None = None
+
+
+class ProfileTable(_Table):
+    """`[[backbones.<name>.profiles]]`: smallest, best and largest shape per input."""
+
+    min: dict[str, _Shape]
+    opt: dict[str, _Shape]
+    max: dict[str, _Shape]
+
+
+class BuilderTable(_Table):
+    """`[backbones.<name>.builder]`: settings of TensorRT's builder under their own names."""
+
+    builder_optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
+    profiling_verbosity: Annotated[str, Meta(pattern="^(none|layer_names_only|detailed)$")] = (
+        "layer_names_only"
+    )
+    max_aux_streams: Annotated[int, Meta(ge=-1)] = -1
+    tf32: bool = True
+    sparse_weights: bool = False
+
+
+class BackboneTable(_Table):
+    """`[backbones.<name>]`: a model, its shapes, and what to build of it."""
+
+    onnx: _Text
+    expected_input_shape: _Shape | None = None
+    input_name: _Text = "input"
+    precision: _Precisions | None = None
+    targets: _Names | None = None
+    workspace_mb: _Positive | None = None
+    calibration: _Text | None = None
+    profiles: list[ProfileTable] = []
+    builder: BuilderTable = msgspec.field(default_factory=BuilderTable)
+
+
+class CorpusFile(_Table):
+    """The file as a whole; the tables in it are read one by one, so that a fault has its key."""
+
+    schema: int
+    corpus: dict[str, Any] = {}
+    targets: dict[str, dict[str, Any]] = {}
+    backbones: dict[str, dict[str, Any]] = {}
+
+
+_T = TypeVar("_T")
+
+
+def read_table(path: Path, key: str, table: dict[str, Any], kind: type[_T]) -> _T:
+    """A table as its type has it.
+
+    Raises:
+        CorpusError: It is not of that type; the message names the key and the remedy.
+    """
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        fault, _, where = str(error).partition(" - at `$")
+        inner = where.removesuffix("`").removeprefix(".")
+        raise mistake(
+            path, ".".join(filter(None, (key, inner))), _explain(fault, inner, kind)
+        ) from (error)
+
+
+def _explain(fault: str, inner: str, kind: type[Any]) -> str:
+    """The parser's message in the words of the file, with a remedy."""
+    if match := re.fullmatch(r"Object contains unknown field `(.+)`", fault):
+        known = [field.name for field in msgspec.structs.fields(_owner(inner, kind))]
+        hint = nearest(match[1], known) or "remove it"
+        return f"unknown key {match[1]!r}; {hint}; known are {', '.join(known)}"
+    if match := re.fullmatch(r"Object missing required field `(.+)`", fault):
+        return f"the key {match[1]!r} is missing; add it, for example {_example(match[1])}"
+    name = re.split(r"[.\[]", inner)[-1 if "builder" in inner else 0]
+    said = fault[0].lower() + fault[1:].replace("`", "")
+    return f"{said}; write for example {_example(name)}"
+
+
+def _owner(inner: str, kind: type[Any]) -> type[Any]:
+    """The type of the table at a place inside a table of type `kind`."""
+    if inner == "builder":
+        return BuilderTable
+    return ProfileTable if inner.startswith("profiles[") else kind
+
+
+_EXAMPLES = {
+    "schema": "schema = 1",
+    "engines": 'engines = "engines"',
+    "precision": 'precision = ["fp16"]',
+    "targets": 'targets = ["rtx"]',
+    "workspace_mb": "workspace_mb = 4096",
+    "runtime": 'runtime = "tensorrt_rtx"',
+    "sm": "sm = [86, 89, 120]",
+    "jetpack": 'jetpack = "6.2"',
+    "trt": 'trt = "10.3.0.30"',
+    "onnx": 'onnx = "resnet50.onnx"',
+    "input_name": 'input_name = "input"',
+    "expected_input_shape": "expected_input_shape = [1, 3, 224, 224]",
+    "calibration": 'calibration = "resnet50.calib"',
+    "builder_optimization_level": "builder_optimization_level = 3",
+    "profiling_verbosity": 'profiling_verbosity = "layer_names_only"',
+    "max_aux_streams": "max_aux_streams = 2",
+    "tf32": "tf32 = false",
+    "sparse_weights": "sparse_weights = true",
+    "profiles": "min = { input = [1, 3, 224, 224] }, and opt and max likewise",
+    "min": "min = { input = [1, 3, 224, 224] }",
+    "corpus": "[corpus]",
+    "backbones": "[backbones.resnet50]",
+}
+
+
+def _example(name: str) -> str:
+    return _EXAMPLES.get(name, f"{name} = ...")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one is nearest to, as a question."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {found[0]!r}?" if found else None
+
+
+def mistake(path: Path, key: str, fault: str) -> CorpusError:
+    """An error in the one line that users see: file, key, fault and remedy."""
+    return CorpusError(f"{path}: {key}: {fault}" if key else f"{path}: {fault}")
