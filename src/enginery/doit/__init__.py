@@ -1,0 +1,43 @@
+"""enginery for doit: what a dodo.py imports.
+
+from enginery.doit import doit_config, engine_tasks
+
+DOIT_CONFIG = doit_config()
+
+def task_engines():
+    yield from engine_tasks("corpus.toml")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["doit_config", "engine_tasks"]
+
+
+def doit_config(**settings: Any) -> dict[str, Any]:
+    """`DOIT_CONFIG` for a dodo.py: doit's own settings, with a database that cannot fail a run.
+
+    Args:
+        settings: Settings of doit that are added or take precedence, as its manual has them.
+    """
+    return {"backend": "enginery", **settings}
+
+
+def engine_tasks(corpus: str | Path) -> Iterator[Any]:
+    """Tasks for every engine of a corpus file, and for the lowered models they need.
+
+    Args:
+        corpus: The corpus file, relative to the folder of dodo.py.
+
+    Yields:
+        What doit takes from a task creator: dicts, and Task objects.
+
+    Raises:
+        doit.exceptions.InvalidDodoFile: The corpus holds a mistake; the message is one line.
+    """
+    from .tasks import corpus_tasks  # doit loads this package as a plugin in other projects too
+
+    yield from corpus_tasks(Path(corpus))
