@@ -35,7 +35,7 @@ from .filename import EngineFilenameSchema
 from .inputs import InputDigests
 from .locks import locked
 from .publish import owned_paths
-from .recipe import Recipe
+from .recipe import Recipe, input_files
 from .runtimes.protocol import CompileEngineCallable, Runtime
 from .sidecar import Sha256Sidecar
 from .verdict import Fault, Verdict, judge
@@ -145,9 +145,14 @@ class EngineCompiler:
             attest=attest,
         )
         model = spec.onnx_path
-        if self._strongly_typed:
-            model = lowering.lower(spec, request.precision, _lowered_root(request), inputs)
-        entry = self._runtime.compile_engine(model, config)
+        try:
+            if self._strongly_typed:
+                model = lowering.lower(spec, request.precision, _lowered_root(request), inputs)
+            entry = self._runtime.compile_engine(model, config)
+        except EngineBuildError:
+            # A model that is being written may not even parse; that it changed is the reason.
+            attest.check_inputs()
+            raise
         if not attest.called:
             _record_afterwards(engine, attest)
         return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)
@@ -210,20 +215,24 @@ class _Attest:
         self._engine, self._recipe, self._digests, self._started = engine, recipe, digests, started
         self.called = False
 
-    def __call__(self, sha256_hex: str) -> bytes:
-        spec, path = self._engine.spec, self._engine.path
+    def check_inputs(self) -> None:
+        """Raise InputChangedError unless every input is what it was before the build."""
         now = self._digests(self._engine, InputDigests())
         if now != self._recipe.inputs:
+            roles = dict(now.items() ^ self._recipe.inputs.items())
+            names = ", ".join(sorted(input_files(roles, self._input_names())))
             raise InputChangedError(
-                f"an input of {spec.model_name} ({spec.onnx_path}) changed while its engine was "
-                "built; nothing was published, run again"
+                f"{names} changed while the engine was built; nothing was published, run again"
             )
+
+    def __call__(self, sha256_hex: str) -> bytes:
+        self.check_inputs()
         self.called = True
         return provenance.write_statement(
-            path,
+            self._engine.path,
             sha256_hex,
             self._recipe,
-            dependencies=self._recipe.input_files(self._input_names()),
+            dependencies=input_files(self._recipe.inputs, self._input_names()),
             versions={"enginery": __version__},
             started=self._started,
         )

@@ -47,16 +47,15 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(canonical_json(msgspec.to_builtins(self))).hexdigest()
 
-    def input_files(self, names: Mapping[str, str]) -> dict[str, str]:
-        """File name to digest of every input.
 
-        Args:
-            names: Role to file name, for inputs that are not external data.
-        """
-        return {
-            names.get(role, role.removeprefix(EXTERNAL)): digest
-            for role, digest in self.inputs.items()
-        }
+def input_files(inputs: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """File name to digest, from role to digest.
+
+    Args:
+        inputs: Inputs of a recipe.
+        names: Role to file name, for inputs that are not external data.
+    """
+    return {names.get(role, role.removeprefix(EXTERNAL)): digest for role, digest in inputs.items()}
 
 
 def canonical_json(value: Any) -> bytes:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from .. import atomic, provenance, worker
 from ..config import BackboneSpec, PrecisionMode
-from ..errors import InputChangedError, RuntimeUnavailableError
+from ..errors import EngineBuildError, InputChangedError, RuntimeUnavailableError
 from ..filename import check_model_name, fold
 from ..inputs import InputDigests
 from ..locks import locked
 from ..publish import owned_paths, publish
-from ..recipe import Recipe
+from ..recipe import Recipe, input_files
 from ..verdict import Verdict, judge
 
 KIND = "lowered-onnx"
@@ -83,21 +83,33 @@ def lower(spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: Inpu
 def _lower(spec: BackboneSpec, precision: PrecisionMode, path: Path, recipe: Recipe) -> None:
     started = datetime.now(timezone.utc)
     with atomic.staged(path) as temporary:
-        request = {"model": str(spec.onnx_path), "output": str(temporary)}
-        lowered = worker.run(f"enginery.lowering.{precision.value}:lower", request, environment={})
-        if InputDigests().of_model(spec.onnx_path) != recipe.inputs:
-            raise InputChangedError(
-                f"{spec.onnx_path} changed while it was lowered; nothing was published, run again"
+        try:
+            lowered = worker.run(
+                f"enginery.lowering.{precision.value}:lower",
+                {"model": str(spec.onnx_path), "output": str(temporary)},
+                environment={},
             )
+        except EngineBuildError:
+            # A model that is being written may not even parse; that it changed is the reason.
+            _check_inputs(spec, recipe)
+            raise
+        _check_inputs(spec, recipe)
         document = provenance.write_statement(
             path,
             lowered["sha256"],
             recipe,
-            dependencies=recipe.input_files({"onnx": spec.onnx_path.name}),
+            dependencies=input_files(recipe.inputs, {"onnx": spec.onnx_path.name}),
             versions=lowered["versions"],
             started=started,
         )
         publish(temporary, path, lowered["sha256"], document)
+
+
+def _check_inputs(spec: BackboneSpec, recipe: Recipe) -> None:
+    if InputDigests().of_model(spec.onnx_path) != recipe.inputs:
+        raise InputChangedError(
+            f"{spec.onnx_path} changed while it was lowered; nothing was published, run again"
+        )
 
 
 def _recipe(model: Mapping[str, str], precision: PrecisionMode) -> Recipe:

@@ -81,6 +81,6 @@ def _check_range(graph_input: GraphInput, entry: ProfileRange, shown: str) -> No
     if not ordered:
         raise BackboneSpecError(
             f"min {entry.min}, opt {entry.opt}, max {entry.max} of input {graph_input.name!r} "
-            "are not in order; every size must be positive and min <= opt <= max",
+            f"are not in order; every size must be positive and min <= opt <= max; {shown}",
             field=field,
         )
