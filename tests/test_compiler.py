@@ -26,6 +26,8 @@ from enginery import (
     OptimizationProfile,
     PrecisionMode,
 )
+from enginery.inputs import InputDigests
+from enginery.plan import EnginePlan
 
 ORIN = HostCapabilities(sm=87, jetpack="6.2", trt="10.3.0.30")
 LOGGER = logging.getLogger("tests.compiler")
@@ -344,15 +346,16 @@ def test_stateless_across_calls(request_: EngineCompileRequest, tmp_path: Path) 
         assert outcomes(compiler.compile_engines_for_corpus(asked)) == [REUSED, REUSED]
 
 
-def test_judge_changes_nothing(request_: EngineCompileRequest) -> None:
-    compiler = EngineCompiler(inference_runtime=RecordingRuntime(), logger=LOGGER)
+def test_judging_changes_nothing(request_: EngineCompileRequest) -> None:
+    runtime = RecordingRuntime()
     spec = request_.backbones[0]
-    assert not compiler.judge(spec, request_).fresh
+    plan = EnginePlan(spec, request_, runtime)
+    assert not plan.judge(InputDigests()).fresh
     assert not request_.cache_root.exists()
-    compiler.compile_engines_for_corpus(request_)
-    assert compiler.judge(spec, request_).fresh
+    compile_with(runtime, request_)
+    assert plan.judge(InputDigests()).fresh
     spec.onnx_path.unlink()
-    verdict = compiler.judge(spec, request_)
+    verdict = plan.judge(InputDigests())
     assert not verdict.fresh
     assert "is not there" in verdict.reason
 

@@ -1,56 +1,35 @@
 """The compiler: for each backbone a hit, or exactly one call to the runtime.
 
-This is the one way to decide and the one way to build; doit's tasks go through it.
+This is the one way to build; the one way to decide is in `plan`. doit's tasks go through both.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from . import atomic, lowering, provenance
 from .config import (
-    BackboneSpec,
     BuildConfig,
     CompileOutcome,
     EngineCacheEntry,
     EngineCompileRequest,
     EngineCompileResult,
     EngineCompileSummary,
-    PrecisionMode,
 )
-from .digest import sha256_file
-from .errors import (
-    CalibrationCacheError,
-    EngineBuildError,
-    EngineryError,
-    InputChangedError,
-)
+from .errors import CalibrationCacheError, EngineBuildError, EngineryError, InputChangedError
 from .events import CompileEvents
-from .filename import EngineFilenameSchema
 from .inputs import InputDigests
 from .locks import locked
+from .plan import EnginePlan
 from .publish import owned_paths
 from .recipe import Recipe, input_files
-from .runtimes.protocol import CompileEngineCallable, Runtime
+from .runtimes.protocol import CompileEngineCallable
 from .sidecar import Sha256Sidecar
-from .verdict import Fault, Verdict, judge
+from .verdict import Fault
 from .version import __version__
-
-KIND = "engine"
-
-
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """One engine of a request."""
-
-    spec: BackboneSpec
-    request: EngineCompileRequest
-    path: Path
 
 
 class EngineCompiler:
@@ -78,67 +57,46 @@ class EngineCompiler:
         try:
             for spec in request.backbones:
                 # One by one: what is finished before an error counts.
-                results.append(self._compile(_engine(spec, request)))  # noqa: PERF401
+                results.append(self._compile(EnginePlan(spec, request, self._runtime)))  # noqa: PERF401
         finally:
-            self._events.summary(summarize(results), len(results))
+            self._events.summary(_summary(results), len(results))
         return tuple(results)
 
-    def judge(
-        self,
-        spec: BackboneSpec,
-        request: EngineCompileRequest,
-        *,
-        inputs: InputDigests | None = None,
-        digest: Callable[[Path], str] = sha256_file,
-    ) -> Verdict:
-        """Whether the engine of a backbone is fresh, and if not, why. Changes nothing.
-
-        Args:
-            spec: The backbone.
-            request: The request that it belongs to.
-            inputs: Digests of inputs, remembered from earlier.
-            digest: How to hash the engine; whoever hashes ahead gives his own.
-        """
-        engine = _engine(spec, request)
+    def _compile(self, plan: EnginePlan) -> EngineCompileResult:
         try:
-            recipe = self._recipe(engine, inputs or InputDigests())
+            with locked(plan.path):
+                return self._reuse_or_build(plan)
         except (EngineBuildError, CalibrationCacheError) as error:
-            return Verdict(Fault.INPUT, str(error))
-        return judge(engine.path, recipe, digest=digest)
-
-    def _compile(self, engine: _Engine) -> EngineCompileResult:
-        try:
-            with locked(engine.path):
-                return self._reuse_or_build(engine)
-        except (EngineBuildError, CalibrationCacheError) as error:
-            self._events.error(engine.spec.model_name, engine.request.calibration_path, error)
+            self._events.error(plan.spec.model_name, plan.request.calibration_path, error)
             raise
 
-    def _reuse_or_build(self, engine: _Engine) -> EngineCompileResult:
+    def _reuse_or_build(self, plan: EnginePlan) -> EngineCompileResult:
         inputs = InputDigests()
-        recipe = self._recipe(engine, inputs)
-        verdict = judge(engine.path, recipe)
+        verdict = plan.judge(inputs)
+        model = plan.spec.model_name
         if verdict.statement is not None:
-            self._events.hit(engine.spec.model_name, engine.path)
-            entry = _entry(engine, verdict.statement.sha256_hex, recipe)
+            self._events.hit(model, plan.path)
+            entry = _entry(plan, verdict.statement.sha256_hex, verdict.statement.fingerprint)
             return EngineCompileResult(entry, CompileOutcome.REUSED, None)
+        recipe = plan.recipe(inputs)
         if verdict.fault is Fault.SIDECAR:
-            self._events.mismatch(engine.spec.model_name, engine.path, verdict.reason)
-        self._events.miss(engine.spec.model_name, engine.path, verdict.reason)
-        for leftover in atomic.leftovers(owned_paths(engine.path)):
+            self._events.mismatch(model, plan.path, verdict.reason)
+        self._events.miss(model, plan.path, verdict.reason)
+        for leftover in atomic.leftovers(owned_paths(plan.path)):
             leftover.unlink(missing_ok=True)
-        return self._build(engine, recipe, inputs)
-
-    def _build(self, engine: _Engine, recipe: Recipe, inputs: InputDigests) -> EngineCompileResult:
-        spec, request = engine.spec, engine.request
-        attest = _Attest(engine, recipe, self._model_inputs, datetime.now(timezone.utc))
         began = time.perf_counter()
+        entry = self._build(plan, recipe, inputs)
+        return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)
+
+    def _build(self, plan: EnginePlan, recipe: Recipe, inputs: InputDigests) -> EngineCacheEntry:
+        spec, request = plan.spec, plan.request
+        attest = _Attest(plan, recipe)
         config = BuildConfig(
             precision=request.precision,
             workspace_mb=request.workspace_mb,
             calibration_dataset=request.calibration_path,
             optimization_profiles=spec.optimization_profiles,
-            engine_path=engine.path,
+            engine_path=plan.path,
             host=request.host,
             model_name=spec.model_name,
             builder=spec.builder,
@@ -146,7 +104,7 @@ class EngineCompiler:
         )
         model = spec.onnx_path
         try:
-            if self._strongly_typed:
+            if plan.is_lowered:
                 model = lowering.lower(spec, request.precision, _lowered_root(request), inputs)
             entry = self._runtime.compile_engine(model, config)
         except EngineBuildError:
@@ -154,73 +112,24 @@ class EngineCompiler:
             attest.check_inputs()
             raise
         if not attest.called:
-            _record_afterwards(engine, attest)
-        return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)
-
-    @property
-    def _strongly_typed(self) -> bool:
-        return isinstance(self._runtime, Runtime) and self._runtime.strongly_typed
-
-    def _recipe(self, engine: _Engine, inputs: InputDigests) -> Recipe:
-        spec, request = engine.spec, engine.request
-        return Recipe(
-            kind=KIND,
-            inputs=self._model_inputs(engine, inputs),
-            build={
-                "precision": request.precision.value,
-                "workspace_mb": request.workspace_mb,
-                "profiles": [
-                    {
-                        "index": profile.index,
-                        "input_name": profile.input_name,
-                        "min": list(profile.min_shape),
-                        "opt": list(profile.opt_shape),
-                        "max": list(profile.max_shape),
-                    }
-                    for profile in spec.optimization_profiles
-                ],
-                **spec.builder.as_dict(),
-            },
-            toolchain=self._toolchain(request),
-            target={"sm": list(request.host.capabilities), "jetpack": request.host.jetpack},
-        )
-
-    def _toolchain(self, request: EngineCompileRequest) -> dict[str, str]:
-        if not isinstance(self._runtime, Runtime):
-            return {"tensorrt": request.host.trt}
-        typed = lowering.toolchain(request.precision) if self._strongly_typed else {}
-        return {**self._runtime.toolchain(request.host), **typed}
-
-    def _model_inputs(self, engine: _Engine, inputs: InputDigests) -> dict[str, str]:
-        found = inputs.of_model(engine.spec.onnx_path)
-        calibration = engine.request.calibration_path
-        # Only int8 needs the cache; elsewhere one that is not there is no input.
-        if calibration is not None and (
-            engine.request.precision is PrecisionMode.INT8 or calibration.exists()
-        ):
-            found["calibration"] = inputs.of_calibration(calibration)
-        return found
+            _record_afterwards(plan.path, attest)
+        return entry
 
 
 class _Attest:
     """Re-checks the inputs of a finished build and writes its provenance, once."""
 
-    def __init__(
-        self,
-        engine: _Engine,
-        recipe: Recipe,
-        digests: Callable[[_Engine, InputDigests], dict[str, str]],
-        started: datetime,
-    ) -> None:
-        self._engine, self._recipe, self._digests, self._started = engine, recipe, digests, started
+    def __init__(self, plan: EnginePlan, recipe: Recipe) -> None:
+        self._plan, self._recipe = plan, recipe
+        self._started = datetime.now(timezone.utc)
         self.called = False
 
     def check_inputs(self) -> None:
         """Raise InputChangedError unless every input is what it was before the build."""
-        now = self._digests(self._engine, InputDigests())
+        now = self._plan.input_digests(InputDigests())
         if now != self._recipe.inputs:
-            roles = dict(now.items() ^ self._recipe.inputs.items())
-            names = ", ".join(sorted(input_files(roles, self._input_names())))
+            changed = dict(now.items() ^ self._recipe.inputs.items())
+            names = ", ".join(sorted(input_files(changed, self._plan.input_names())))
             raise InputChangedError(
                 f"{names} changed while the engine was built; nothing was published, run again"
             )
@@ -229,67 +138,43 @@ class _Attest:
         self.check_inputs()
         self.called = True
         return provenance.write_statement(
-            self._engine.path,
+            self._plan.path,
             sha256_hex,
             self._recipe,
-            dependencies=input_files(self._recipe.inputs, self._input_names()),
+            dependencies=input_files(self._recipe.inputs, self._plan.input_names()),
             versions={"enginery": __version__},
             started=self._started,
         )
 
-    def _input_names(self) -> dict[str, str]:
-        calibration = self._engine.request.calibration_path
-        return {
-            "onnx": self._engine.spec.onnx_path.name,
-            **({"calibration": calibration.name} if calibration else {}),
-        }
 
-
-def summarize(results: list[EngineCompileResult]) -> EngineCompileSummary:
-    """Counts of results; the hit ratio of nothing is 0.0."""
+def _summary(results: list[EngineCompileResult]) -> EngineCompileSummary:
     reused = sum(result.outcome is CompileOutcome.REUSED for result in results)
     ratio = reused / len(results) if results else 0.0
     return EngineCompileSummary(len(results) - reused, reused, ratio)
 
 
-def engine_path(spec: BackboneSpec, request: EngineCompileRequest) -> Path:
-    """Where the engine of a backbone is: the name carries the hardware."""
-    return request.cache_root / EngineFilenameSchema.build(
-        model_name=spec.model_name,
-        sm=request.host.sm,
-        jetpack=request.host.jetpack,
-        trt=request.host.trt,
-        precision=request.precision,
-    )
-
-
-def _engine(spec: BackboneSpec, request: EngineCompileRequest) -> _Engine:
-    return _Engine(spec, request, engine_path(spec, request))
-
-
-def _entry(engine: _Engine, sha256_hex: str, recipe: Recipe) -> EngineCacheEntry:
-    host = engine.request.host
+def _entry(plan: EnginePlan, sha256_hex: str, fingerprint: str) -> EngineCacheEntry:
+    host = plan.request.host
     return EngineCacheEntry(
-        engine_path=engine.path,
+        engine_path=plan.path,
         sha256_hex=sha256_hex,
         sm=host.sm,
         jp=host.jetpack,
         trt=host.trt,
-        precision=engine.request.precision,
-        extras={"fingerprint": recipe.fingerprint},
+        precision=plan.request.precision,
+        extras={"fingerprint": fingerprint},
     )
 
 
-def _record_afterwards(engine: _Engine, attest: _Attest) -> None:
+def _record_afterwards(path: Path, attest: _Attest) -> None:
     """Record the inputs of an engine whose runtime writes only engine and sidecar."""
     try:
-        verified = Sha256Sidecar.verify(engine.path)
+        verified = Sha256Sidecar.verify(path)
     except EngineryError as error:
         raise EngineBuildError(f"the runtime wrote no engine to believe: {error}") from error
     if not verified:
-        raise EngineBuildError(f"the runtime's sidecar is not that of {engine.path.name}")
-    document = attest(Sha256Sidecar.read(engine.path))
-    atomic.write_atomically(provenance.path_for(engine.path), document)
+        raise EngineBuildError(f"the runtime's sidecar is not that of {path.name}")
+    atomic.write_atomically(provenance.path_for(path), attest(Sha256Sidecar.read(path)))
 
 
 def _lowered_root(request: EngineCompileRequest) -> Path:

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,7 @@ SCHEMA = 1
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class TargetSpec:
+class TargetSpec(msgspec.Struct, frozen=True):
     """A target as the corpus names it; `trt` is None where the installed version is meant."""
 
     name: str
@@ -52,8 +50,7 @@ class TargetSpec:
     trt: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusBackbone:
+class CorpusBackbone(msgspec.Struct, frozen=True):
     """A backbone and what is to be built of it."""
 
     spec: BackboneSpec
@@ -63,8 +60,7 @@ class CorpusBackbone:
     calibration_path: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Corpus:
+class Corpus(msgspec.Struct, frozen=True):
     """A corpus file, read.
 
     Attributes:

@@ -6,7 +6,6 @@ value out of bounds is refused by them, and the refusal is put in the words of t
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -161,6 +160,8 @@ def _example(name: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that a misspelt one is nearest to, as a question."""
+    import difflib  # only where something is wrong
+
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {found[0]!r}?" if found else None
 

@@ -19,9 +19,9 @@ from .errors import IrregularFileError
 # 1 MiB reads reach 0.92 of OpenSSL's own speed (docs/performance.md); larger ones gain nothing.
 CHUNK = 1 << 20
 
-_OPEN = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+# Windows has none of these but O_BINARY, and no symlinks or FIFOs without some effort.
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
 
 
 def short(sha256_hex: str) -> str:
@@ -37,9 +37,12 @@ def open_regular(path: Path, *, follow_symlinks: bool) -> Iterator[tuple[int, os
         IrregularFileError: The path is a symlink (unless followed), or no regular file.
         OSError: The path is not there or may not be read.
     """
-    if not follow_symlinks and path.is_symlink():
-        raise IrregularFileError(f"{path.name} is a symlink, not a regular file")
-    fd = os.open(path, _OPEN | _BINARY | (0 if follow_symlinks else _NO_FOLLOW))
+    try:
+        fd = os.open(path, _OPEN | (0 if follow_symlinks else _NO_FOLLOW))
+    except OSError as error:
+        if not follow_symlinks and path.is_symlink():
+            raise IrregularFileError(f"{path.name} is a symlink, not a regular file") from error
+        raise
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):

@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from .compiler import engine_path
-from .config import BackboneSpec, EngineCompileRequest, PrecisionMode
+import msgspec
+
+from .config import EngineCompileRequest, PrecisionMode
 from .corpus import Corpus, CorpusBackbone
 from .errors import RuntimeUnavailableError
 from .hardware import HostCapabilities
+from .plan import EnginePlan
 from .runtimes import load_runtime
 
 STATE = ".enginery"
 """Folder beside the corpus file: lowered models and remembered digests of inputs."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineJob:
+class EngineJob(msgspec.Struct, frozen=True):
     """One engine of a corpus.
 
     Attributes:
         backbone: The backbone's name.
         variant: `<target>-<precision>` where the backbone has several engines, else None.
         runtime: Name of the runtime.
-        request: The compile request, for this backbone alone.
+        plan: The engine.
         corpus_path: The corpus file.
     """
 
     backbone: str
     variant: str | None
     runtime: str
-    request: EngineCompileRequest
+    plan: EnginePlan
     corpus_path: Path
 
     @property
-    def spec(self) -> BackboneSpec:
-        """The backbone."""
-        return self.request.backbones[0]
-
-    @property
-    def engine_path(self) -> Path:
-        """Where the engine is."""
-        return engine_path(self.spec, self.request)
+    def request(self) -> EngineCompileRequest:
+        """The compile request, for this backbone alone."""
+        return self.plan.request
 
 
 def engine_jobs(corpus: Corpus) -> tuple[EngineJob, ...]:
@@ -57,11 +52,11 @@ def engine_jobs(corpus: Corpus) -> tuple[EngineJob, ...]:
     jobs = tuple(job for backbone in corpus.backbones for job in _jobs(corpus, backbone, hosts))
     owners: dict[Path, EngineJob] = {}
     for job in jobs:
-        other = owners.setdefault(job.engine_path, job)
+        other = owners.setdefault(job.plan.path, job)
         if other is not job:
             raise corpus.error(
                 f"backbones.{job.backbone}.targets",
-                f"{other.variant} and {job.variant} are the same engine, {job.engine_path.name}; "
+                f"{other.variant} and {job.variant} are the same engine, {job.plan.path.name}; "
                 "remove one of the targets",
             )
     return jobs
@@ -85,19 +80,20 @@ def _jobs(
         runtime = corpus.targets[target].runtime
         for precision in backbone.precisions:
             _check_precision(corpus, backbone, runtime, precision)
+            request = EngineCompileRequest(
+                backbones=(backbone.spec,),
+                calibration_path=backbone.calibration_path,
+                cache_root=corpus.engines,
+                precision=precision,
+                host=hosts[target],
+                workspace_mb=backbone.workspace_mb,
+                lowered_root=lowered_root(corpus),
+            )
             yield EngineJob(
                 backbone=backbone.spec.model_name,
                 variant=f"{target}-{precision.value}" if several else None,
                 runtime=runtime,
-                request=EngineCompileRequest(
-                    backbones=(backbone.spec,),
-                    calibration_path=backbone.calibration_path,
-                    cache_root=corpus.engines,
-                    precision=precision,
-                    host=hosts[target],
-                    workspace_mb=backbone.workspace_mb,
-                    lowered_root=lowered_root(corpus),
-                ),
+                plan=EnginePlan(backbone.spec, request, load_runtime(runtime)),
                 corpus_path=corpus.path,
             )
 

@@ -198,16 +198,9 @@ def read(path: Path) -> Statement:
         raise ProvenanceError(f"{name} is for another file, {statement.subject[0].name!r}")
     if not _HEX.fullmatch(statement.sha256_hex):
         raise ProvenanceError(f"{name} is malformed: the subject's digest is no SHA-256")
-    if _fingerprint(statement.recipe) != statement.fingerprint:
+    if statement.recipe.fingerprint != statement.fingerprint:
         raise ProvenanceError(f"{name} is malformed: the fingerprint is not that of its recipe")
     return statement
-
-
-def _fingerprint(recipe: Recipe) -> str | None:
-    try:
-        return recipe.fingerprint
-    except (TypeError, RecursionError):  # floats or nesting that no recipe of ours has
-        return None
 
 
 def _rfc3339(moment: datetime) -> str:

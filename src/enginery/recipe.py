@@ -8,14 +8,13 @@ is the specification.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from .digest import short
+from .digest import sha256_bytes, short
 
 VERSION = 1
 
@@ -45,7 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON, in hex."""
-        return hashlib.sha256(canonical_json(msgspec.to_builtins(self))).hexdigest()
+        return sha256_bytes(canonical_json(self))
 
 
 def input_files(inputs: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -62,15 +61,10 @@ def canonical_json(value: Any) -> bytes:
     """The one spelling of a value made of null, booleans, integers, strings, arrays and objects.
 
     Keys are sorted by code point, there is no white space, only what JSON demands is escaped, and
-    the text is UTF-8. For ASCII keys and integers below 2**53 this is RFC 8785.
-
-    Raises:
-        TypeError: The value holds a float, whose spelling differs between writers, or a type
-            that JSON does not have.
+    the text is UTF-8. For ASCII keys and integers below 2**53 this is RFC 8785. Floats, whose
+    spelling differs between writers, do not stand in recipes.
     """
-    _check_canonical(value)
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode()
+    return msgspec.json.encode(value, order="sorted")
 
 
 def differences(before: Recipe, now: Recipe) -> Iterator[str]:
@@ -102,16 +96,3 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str,
 
 def _show(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _check_canonical(value: Any) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"key {key!r} is no string")
-            _check_canonical(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _check_canonical(item)
-    elif value is not None and not isinstance(value, (bool, int, str)):
-        raise TypeError(f"{value!r} has no canonical JSON here; use integers and strings")

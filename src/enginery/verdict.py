@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+import msgspec
 
 from . import provenance
 from .digest import read_regular, sha256_bytes, sha256_file, short
@@ -35,8 +36,7 @@ class Fault(Enum):
     INPUT = "input"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What was found.
 
     Attributes:

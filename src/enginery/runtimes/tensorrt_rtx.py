@@ -9,11 +9,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .. import atomic, worker
 from ..config import BuildConfig, EngineCacheEntry, PrecisionMode
 from ..errors import EngineBuildError, RuntimeUnavailableError
 from ..hardware import HostCapabilities
-from ..publish import publish
 from .protocol import Runtime
 
 # One distribution per CUDA major version, all with the import name tensorrt_rtx.
@@ -62,6 +60,9 @@ class TensorRTRTX(Runtime):
         target = build_config.host
         if target is None:
             raise EngineBuildError("the build's target is not given; set BuildConfig.host")
+        from .. import atomic, worker  # not where nothing is built
+        from ..publish import publish
+
         path = build_config.engine_path
         with atomic.staged(path) as temporary:
             built = worker.run(

@@ -1,0 +1,127 @@
+"""The plan of one engine: where it is, what it is made from, and whether it is there.
+
+Everything that decides is here, and nothing that builds: a run with nothing to do loads no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .config import BackboneSpec, EngineCompileRequest, PrecisionMode
+from .digest import sha256_file
+from .errors import CalibrationCacheError, EngineBuildError
+from .filename import EngineFilenameSchema
+from .inputs import InputDigests
+from .recipe import Recipe
+from .runtimes.protocol import CompileEngineCallable, Runtime
+from .verdict import Fault, Verdict, judge
+
+KIND = "engine"
+
+
+class EnginePlan:
+    """One engine of a request, for one runtime.
+
+    Attributes:
+        spec: The backbone.
+        request: The request that it belongs to.
+        path: Where the engine is; its name carries the hardware.
+    """
+
+    def __init__(
+        self, spec: BackboneSpec, request: EngineCompileRequest, runtime: CompileEngineCallable
+    ) -> None:
+        self.spec = spec
+        self.request = request
+        self._runtime = runtime
+        self.path = request.cache_root / EngineFilenameSchema.build(
+            model_name=spec.model_name,
+            sm=request.host.sm,
+            jetpack=request.host.jetpack,
+            trt=request.host.trt,
+            precision=request.precision,
+        )
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the runtime takes a model that was lowered to the precision."""
+        return (
+            isinstance(self._runtime, Runtime)
+            and self._runtime.strongly_typed
+            and self.request.precision is not PrecisionMode.FP32
+        )
+
+    def judge(
+        self, inputs: InputDigests, *, digest: Callable[[Path], str] = sha256_file
+    ) -> Verdict:
+        """Whether the engine is fresh, and if not, why. Changes nothing.
+
+        Args:
+            inputs: Digests of the inputs, remembered from earlier or worked out now.
+            digest: How to hash the engine; whoever hashes ahead gives his own.
+        """
+        try:
+            recipe = self.recipe(inputs)
+        except (EngineBuildError, CalibrationCacheError) as error:
+            return Verdict(Fault.INPUT, str(error))
+        return judge(self.path, recipe, digest=digest)
+
+    def recipe(self, inputs: InputDigests) -> Recipe:
+        """What the engine is made from now.
+
+        Raises:
+            EngineBuildError: An input is missing or cannot be read.
+            CalibrationCacheError: The calibration cache is.
+        """
+        request = self.request
+        return Recipe(
+            kind=KIND,
+            inputs=self.input_digests(inputs),
+            build={
+                "precision": request.precision.value,
+                "workspace_mb": request.workspace_mb,
+                "profiles": [
+                    {
+                        "index": profile.index,
+                        "input_name": profile.input_name,
+                        "min": list(profile.min_shape),
+                        "opt": list(profile.opt_shape),
+                        "max": list(profile.max_shape),
+                    }
+                    for profile in self.spec.optimization_profiles
+                ],
+                **self.spec.builder.as_dict(),
+            },
+            toolchain=self._toolchain(),
+            target={"sm": list(request.host.capabilities), "jetpack": request.host.jetpack},
+        )
+
+    def input_digests(self, inputs: InputDigests) -> dict[str, str]:
+        """Role to digest of every input."""
+        found = inputs.of_model(self.spec.onnx_path)
+        calibration = self.request.calibration_path
+        # Only int8 needs the cache; elsewhere one that is not there is no input.
+        if calibration is not None and (
+            self.request.precision is PrecisionMode.INT8 or calibration.exists()
+        ):
+            found["calibration"] = inputs.of_calibration(calibration)
+        return found
+
+    def input_names(self) -> dict[str, str]:
+        """Role to file name, for inputs that are not external data."""
+        calibration = self.request.calibration_path
+        return {
+            "onnx": self.spec.onnx_path.name,
+            **({"calibration": calibration.name} if calibration else {}),
+        }
+
+    def _toolchain(self) -> dict[str, str]:
+        if not isinstance(self._runtime, Runtime):
+            return {"tensorrt": self.request.host.trt}
+        found = dict(self._runtime.toolchain(self.request.host))
+        if self.is_lowered:
+            from . import lowering  # not where every engine is in fp32
+
+            found.update(lowering.toolchain(self.request.precision))
+        return found
