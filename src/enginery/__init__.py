@@ -11,16 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .build import (
+        BuildConfig,
+        CompileOutcome,
+        EngineCacheEntry,
+        EngineCompileResult,
+        EngineCompileSummary,
+    )
     from .compiler import EngineCompiler
     from .config import (
         BackboneSpec,
-        BuildConfig,
         BuilderOptions,
-        CompileOutcome,
-        EngineCacheEntry,
         EngineCompileRequest,
-        EngineCompileResult,
-        EngineCompileSummary,
         OptimizationProfile,
         PrecisionMode,
     )
@@ -47,17 +49,17 @@ if TYPE_CHECKING:
 _HOME = {
     "BackboneSpec": "config",
     "BackboneSpecError": "errors",
-    "BuildConfig": "config",
+    "BuildConfig": "build",
     "BuilderOptions": "config",
     "CalibrationCacheError": "errors",
     "CompileEngineCallable": "runtimes.protocol",
-    "CompileOutcome": "config",
+    "CompileOutcome": "build",
     "CorpusError": "errors",
     "EngineBuildError": "errors",
-    "EngineCacheEntry": "config",
+    "EngineCacheEntry": "build",
     "EngineCompileRequest": "config",
-    "EngineCompileResult": "config",
-    "EngineCompileSummary": "config",
+    "EngineCompileResult": "build",
+    "EngineCompileSummary": "build",
     "EngineCompiler": "compiler",
     "EngineFilenameSchema": "filename",
     "EngineIntegrityError": "errors",

@@ -11,14 +11,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from . import atomic, lowering, provenance
-from .config import (
+from .build import (
     BuildConfig,
     CompileOutcome,
     EngineCacheEntry,
-    EngineCompileRequest,
     EngineCompileResult,
     EngineCompileSummary,
 )
+from .config import EngineCompileRequest
 from .errors import CalibrationCacheError, EngineBuildError, EngineryError, InputChangedError
 from .events import CompileEvents
 from .inputs import InputDigests

@@ -1,13 +1,16 @@
-"""What is asked for and what comes back: the facts that pass between the parts."""
+"""What is asked for: backbones, their shapes and settings, and requests for engines of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Annotated, Literal
 
-from .hardware import HostCapabilities, Sm
+import msgspec
+from msgspec import Meta
+
+from .hardware import HostCapabilities
 
 DEFAULT_WORKSPACE_MB = 4096
 
@@ -20,16 +23,6 @@ class PrecisionMode(str, Enum):
     BF16 = "bf16"
     INT8 = "int8"
     FP8 = "fp8"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-class CompileOutcome(str, Enum):
-    """How an engine came to be there."""
-
-    BUILT = "built"
-    REUSED = "reused"
 
     def __str__(self) -> str:
         return self.value
@@ -55,8 +48,7 @@ class OptimizationProfile:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BuilderOptions:
+class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of TensorRT's `IBuilderConfig`, each under the name that it has there.
 
     Attributes:
@@ -67,15 +59,15 @@ class BuilderOptions:
         sparse_weights: Whether 2:4 structured sparsity of the weights may be used.
     """
 
-    builder_optimization_level: int = 3
-    profiling_verbosity: str = "layer_names_only"
-    max_aux_streams: int = -1
+    builder_optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
+    profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = "layer_names_only"
+    max_aux_streams: Annotated[int, Meta(ge=-1)] = -1
     tf32: bool = True
     sparse_weights: bool = False
 
     def as_dict(self) -> dict[str, int | str | bool]:
         """Name to value, for recipes and requests."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return msgspec.structs.asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,74 +120,3 @@ class EngineCompileRequest:
     host: HostCapabilities
     workspace_mb: int = DEFAULT_WORKSPACE_MB
     lowered_root: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BuildConfig:
-    """All that a runtime is told about one build.
-
-    Attributes:
-        precision: The precision that the network computes in.
-        workspace_mb: Workspace memory pool in MiB.
-        calibration_dataset: TensorRT calibration cache, or None.
-        optimization_profiles: At least one.
-        engine_path: Where engine and, beside it, sidecar are to be written.
-        host: The hardware that the engine is for.
-        model_name: The backbone's name, for messages.
-        builder: Builder options.
-        attest: Called by a runtime that publishes through `enginery.publish` with the finished
-            engine's digest, before anything is published; returns the provenance to publish
-            with it, or raises if the inputs changed under the build. A runtime that does not
-            call it works as well: the compiler then records the inputs after it.
-    """
-
-    precision: PrecisionMode
-    workspace_mb: int
-    calibration_dataset: Path | None
-    optimization_profiles: tuple[OptimizationProfile, ...]
-    engine_path: Path
-    host: HostCapabilities | None = None
-    model_name: str = ""
-    builder: BuilderOptions = BuilderOptions()
-    attest: Callable[[str], bytes] | None = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineCacheEntry:
-    """An engine on disk.
-
-    Attributes:
-        engine_path: The engine, a plain TensorRT plan.
-        sha256_hex: Digest of its bytes, 64 lower-case hex digits.
-        sm: Compute capability, or several.
-        jp: JetPack version, or None.
-        trt: TensorRT version.
-        precision: The precision that the network computes in.
-        extras: Whatever else a runtime tells.
-    """
-
-    engine_path: Path
-    sha256_hex: str
-    sm: Sm
-    jp: str | None
-    trt: str
-    precision: PrecisionMode
-    extras: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineCompileResult:
-    """What became of one backbone; `compile_duration_s` is None where nothing was built."""
-
-    entry: EngineCacheEntry
-    outcome: CompileOutcome
-    compile_duration_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class EngineCompileSummary:
-    """Counts of one call; `cache_hit_ratio` is reused by total, 0.0 where there is nothing."""
-
-    engines_built: int
-    engines_reused: int
-    cache_hit_ratio: float

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from .config import BackboneSpec, BuilderOptions, OptimizationProfile, PrecisionMode
+from .config import BackboneSpec, OptimizationProfile, PrecisionMode
 from .corpus_tables import (
     BackboneTable,
     CorpusFile,
@@ -169,7 +169,7 @@ def _backbone(
             expected_input_shape=tuple(read.expected_input_shape or ()),
             input_name=read.input_name,
             profiles=_profiles(path, key, read.profiles),
-            builder=BuilderOptions(**msgspec.structs.asdict(read.builder)),
+            builder=read.builder,
         ),
         precisions=tuple(precisions),
         targets=tuple(names),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from .config import DEFAULT_WORKSPACE_MB, PrecisionMode
+from .config import DEFAULT_WORKSPACE_MB, BuilderOptions, PrecisionMode
 from .errors import CorpusError
 
 _Positive = Annotated[int, Meta(ge=1)]
@@ -54,18 +54,6 @@ class ProfileTable(_Table):
     max: dict[str, _Shape]
 
 
-class BuilderTable(_Table):
-    """`[backbones.<name>.builder]`: settings of TensorRT's builder under their own names."""
-
-    builder_optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
-    profiling_verbosity: Annotated[str, Meta(pattern="^(none|layer_names_only|detailed)$")] = (
-        "layer_names_only"
-    )
-    max_aux_streams: Annotated[int, Meta(ge=-1)] = -1
-    tf32: bool = True
-    sparse_weights: bool = False
-
-
 class BackboneTable(_Table):
     """`[backbones.<name>]`: a model, its shapes, and what to build of it."""
 
@@ -77,7 +65,7 @@ class BackboneTable(_Table):
     workspace_mb: _Positive | None = None
     calibration: _Text | None = None
     profiles: list[ProfileTable] = []
-    builder: BuilderTable = msgspec.field(default_factory=BuilderTable)
+    builder: BuilderOptions = BuilderOptions()
 
 
 class CorpusFile(_Table):
@@ -124,7 +112,7 @@ def _explain(fault: str, inner: str, kind: type[Any]) -> str:
 def _owner(inner: str, kind: type[Any]) -> type[Any]:
     """The type of the table at a place inside a table of type `kind`."""
     if inner == "builder":
-        return BuilderTable
+        return BuilderOptions
     return ProfileTable if inner.startswith("profiles[") else kind
 
 

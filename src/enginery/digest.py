@@ -19,6 +19,8 @@ from .errors import IrregularFileError
 # 1 MiB reads reach 0.92 of OpenSSL's own speed (docs/performance.md); larger ones gain nothing.
 CHUNK = 1 << 20
 
+_HEX = frozenset("0123456789abcdef")
+
 # Windows has none of these but O_BINARY, and no symlinks or FIFOs without some effort.
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -27,6 +29,11 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 def short(sha256_hex: str) -> str:
     """The first 12 hex digits of a digest: enough to tell two apart in a message."""
     return sha256_hex[:12]
+
+
+def is_sha256(text: str) -> bool:
+    """Whether a text is a SHA-256 as this package writes it: 64 lower-case hex digits."""
+    return len(text) == 64 and _HEX.issuperset(text)
 
 
 @contextmanager

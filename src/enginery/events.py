@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .config import EngineCompileSummary
+from .build import EngineCompileSummary
 
 
 class CompileEvents:

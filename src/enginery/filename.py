@@ -12,8 +12,10 @@ never share a path on a case-insensitive file system. docs/formats.md is the spe
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from .config import PrecisionMode
 from .hardware import Sm, canonical_sm
@@ -23,16 +25,17 @@ SUFFIX = ".engine"
 # Room for `.provenance.json` and for a temporary file's affixes within the usual 255 bytes.
 MAX_LENGTH = 200
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
-_NAME = re.compile(
+_FIRST = frozenset(string.ascii_letters + string.digits)
+_IN_VERSION = _FIRST | set(".+-")
+_IN_MODEL = _IN_VERSION | {"_"}
+_FOLDED = {ord(char): "+" + char.lower() for char in string.ascii_uppercase + "+"}
+_NAME = (
     r"(?P<model>.+)_sm(?P<sm>[0-9]+(?:-[0-9]+)*)_(?:nojp|jp(?P<jetpack>[^_]+))"
     r"_trt(?P<trt>[^_]+)_(?P<precision>[a-z0-9]+)\.engine"
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineTag:
+class EngineTag(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine's name says.
 
     Attributes:
@@ -98,7 +101,7 @@ class EngineFilenameSchema:
         Raises:
             ValueError: The name is not one that `build` writes.
         """
-        match = _NAME.fullmatch(filename)
+        match = re.fullmatch(_NAME, filename)
         if match is None:
             raise ValueError(f"{filename!r} is not the name of an engine")
         try:
@@ -125,7 +128,7 @@ class EngineFilenameSchema:
 
 def check_model_name(name: str) -> None:
     """Raise ValueError, with the remedy, unless the name can stand in a file name."""
-    if not _MODEL.fullmatch(name):
+    if name[:1] not in _FIRST or not _IN_MODEL.issuperset(name):
         raise ValueError(
             f"{name!r} is no safe file name; use letters, digits, '.', '_', '+' and '-', "
             "and begin with a letter or digit"
@@ -133,13 +136,13 @@ def check_model_name(name: str) -> None:
 
 
 def _check_version(what: str, value: str) -> None:
-    if not _VERSION.fullmatch(value):
+    if value[:1] not in _FIRST or not _IN_VERSION.issuperset(value):
         raise ValueError(f"{what} {value!r} is no version; write one such as 6.2 or 10.3.0.30")
 
 
 def fold(text: str) -> str:
     """Upper-case letters as `+` and lower case, `+` as `++`: one name per spelling in any case."""
-    return re.sub(r"[A-Z+]", lambda match: "+" + match[0].lower(), text)
+    return text.translate(_FOLDED)
 
 
 def _unfold(text: str) -> str:

@@ -51,6 +51,7 @@ class HashAhead:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or min(os.cpu_count() or 1, 8)
         self._order: list[Path] = []
+        self._place: dict[Path, int] = {}
         self._next = 0
         self._pending: dict[Path, _Pending] = {}
         self._queue: deque[_Pending] = deque()
@@ -59,7 +60,9 @@ class HashAhead:
 
     def expect(self, paths: Iterable[Path]) -> None:
         """Say which files will be asked for after those that are expected already."""
-        self._order.extend(paths)
+        for path in paths:
+            self._place[path] = len(self._order)
+            self._order.append(path)
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file; see `digest.sha256_file`."""
@@ -75,8 +78,7 @@ class HashAhead:
 
     def _start_from(self, path: Path) -> None:
         """Have the file and those after it hashed, no further ahead than the threads reach."""
-        if path in self._order[self._next :]:
-            self._next = self._order.index(path, self._next)
+        self._next = max(self._next, self._place.get(path, 0))
         ahead = 2 * self._threads - len(self._pending)
         while ahead > 0 and self._next < len(self._order):
             candidate = self._order[self._next]

@@ -8,7 +8,6 @@ provenance v1.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Final, Literal
 import msgspec
 
 from . import recipe as recipes
-from .digest import read_regular
+from .digest import is_sha256, read_regular
 from .errors import IrregularFileError, ProvenanceError
 from .recipe import Recipe
 
@@ -28,7 +27,6 @@ BUILD_TYPE: Final = "urn:enginery:build:v1"
 BUILDER_ID = "urn:enginery:builder:local"
 
 _LIMIT = 4 << 20
-_HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -196,7 +194,7 @@ def read(path: Path) -> Statement:
         raise ProvenanceError(f"{name} has recipe version {statement.recipe.version}, unknown here")
     if statement.subject[0].name != path.name:
         raise ProvenanceError(f"{name} is for another file, {statement.subject[0].name!r}")
-    if not _HEX.fullmatch(statement.sha256_hex):
+    if not is_sha256(statement.sha256_hex):
         raise ProvenanceError(f"{name} is malformed: the subject's digest is no SHA-256")
     if statement.recipe.fingerprint != statement.fingerprint:
         raise ProvenanceError(f"{name} is malformed: the fingerprint is not that of its recipe")

@@ -8,17 +8,15 @@ needs interpretation is no proof.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from .atomic import write_atomically
-from .digest import read_regular, sha256_file
+from .digest import is_sha256, read_regular, sha256_file
 from .errors import IrregularFileError, Sha256SidecarError
 
 SUFFIX = ".sha256"
 
 _LIMIT = 1024
-_LINE = re.compile(rb"([0-9a-f]{64})(?: [ *]([^\r\n\0]+))?\n?")
 
 
 def path_for(path: Path) -> Path:
@@ -47,16 +45,16 @@ class Sha256Sidecar:
             raise Sha256SidecarError(f"the sidecar of {path.name} is missing") from error
         except (OSError, IrregularFileError) as error:
             raise Sha256SidecarError(f"the sidecar cannot be used: {error}") from error
-        match = _LINE.fullmatch(data)
-        if match is None:
+        text = data.decode("utf-8", "backslashreplace").removesuffix("\n")
+        digest, separator, name = text[:64], text[64:66], text[66:]
+        if not is_sha256(digest) or "\n" in name or separator not in ("", "  ", " *"):
             raise Sha256SidecarError(
                 f"{path.name}{SUFFIX} is malformed: expected one line, "
                 "64 lower-case hex digits, two spaces and the engine's name"
             )
-        if match[2] is not None and match[2] != path.name.encode():
-            other = match[2].decode("utf-8", "backslashreplace")
-            raise Sha256SidecarError(f"{path.name}{SUFFIX} is for another file, {other}")
-        return match[1].decode("ascii")
+        if separator and name != path.name:
+            raise Sha256SidecarError(f"{path.name}{SUFFIX} is for another file, {name!r}")
+        return digest
 
     @staticmethod
     def write(path: Path, sha256_hex: str | None = None) -> str:

@@ -6,6 +6,7 @@ that is where the reason stands.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,11 @@ class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
     Where it is, doit's own record of the task is healed: without one doit would run a task that
     has a `file_dep`, and the record is none of our proofs.
     """
+
+    # doit inspects the signature before every call, which takes longer than most answers.
+    __signature__ = inspect.Signature(
+        [inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    )
 
     def __init__(self, judge: Callable[[], Verdict]) -> None:
         super().__init__()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ..config import BuildConfig, EngineCacheEntry, PrecisionMode
+from ..config import PrecisionMode
 from ..hardware import HostCapabilities
+
+if TYPE_CHECKING:
+    from ..build import BuildConfig, EngineCacheEntry
 
 
 class CompileEngineCallable(Protocol):

@@ -6,13 +6,17 @@ import platform
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..config import BuildConfig, EngineCacheEntry, PrecisionMode
+from ..config import PrecisionMode
 from ..errors import EngineBuildError, RuntimeUnavailableError
 from ..hardware import HostCapabilities
 from .protocol import Runtime
+
+if TYPE_CHECKING:
+    from ..build import BuildConfig, EngineCacheEntry
 
 # One distribution per CUDA major version, all with the import name tensorrt_rtx.
 _DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
@@ -52,7 +56,7 @@ class TensorRTRTX(Runtime):
         return {
             "runtime": self.name,
             "tensorrt": target.trt,
-            "platform": f"{sys.platform}-{platform.machine()}",
+            "platform": _platform(),
         }
 
     def compile_engine(self, model_path: Path, build_config: BuildConfig) -> EngineCacheEntry:
@@ -60,7 +64,9 @@ class TensorRTRTX(Runtime):
         target = build_config.host
         if target is None:
             raise EngineBuildError("the build's target is not given; set BuildConfig.host")
-        from .. import atomic, worker  # not where nothing is built
+        # Not where nothing is built.
+        from .. import atomic, worker
+        from ..build import EngineCacheEntry
         from ..publish import publish
 
         path = build_config.engine_path
@@ -85,14 +91,22 @@ class TensorRTRTX(Runtime):
 
 @cache
 def _installed_version() -> str:
-    for distribution in _DISTRIBUTIONS:
+    for name in _DISTRIBUTIONS:
         try:
-            return version(distribution)
+            metadata = distribution(name).read_text("METADATA") or ""
         except PackageNotFoundError:
             continue
+        # `version()` parses all of the metadata as an e-mail, which takes a millisecond.
+        _, _, rest = metadata.partition("\nVersion:")
+        return rest.partition("\n")[0].strip()
     raise RuntimeUnavailableError(
         "TensorRT-RTX is not installed; install it with: pip install 'enginery[rtx]'"
     )
+
+
+@cache
+def _platform() -> str:
+    return f"{sys.platform}-{platform.machine()}"
 
 
 def _request(

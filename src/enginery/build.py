@@ -1,0 +1,92 @@
+"""What a runtime is told of a build, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from .config import BuilderOptions, OptimizationProfile, PrecisionMode
+from .hardware import HostCapabilities, Sm
+
+
+class CompileOutcome(str, Enum):
+    """How an engine came to be there."""
+
+    BUILT = "built"
+    REUSED = "reused"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """All that a runtime is told about one build.
+
+    Attributes:
+        precision: The precision that the network computes in.
+        workspace_mb: Workspace memory pool in MiB.
+        calibration_dataset: TensorRT calibration cache, or None.
+        optimization_profiles: At least one.
+        engine_path: Where engine and, beside it, sidecar are to be written.
+        host: The hardware that the engine is for.
+        model_name: The backbone's name, for messages.
+        builder: Builder options.
+        attest: Called by a runtime that publishes through `enginery.publish` with the finished
+            engine's digest, before anything is published; returns the provenance to publish
+            with it, or raises if the inputs changed under the build. A runtime that does not
+            call it works as well: the compiler then records the inputs after it.
+    """
+
+    precision: PrecisionMode
+    workspace_mb: int
+    calibration_dataset: Path | None
+    optimization_profiles: tuple[OptimizationProfile, ...]
+    engine_path: Path
+    host: HostCapabilities | None = None
+    model_name: str = ""
+    builder: BuilderOptions = BuilderOptions()
+    attest: Callable[[str], bytes] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCacheEntry:
+    """An engine on disk.
+
+    Attributes:
+        engine_path: The engine, a plain TensorRT plan.
+        sha256_hex: Digest of its bytes, 64 lower-case hex digits.
+        sm: Compute capability, or several.
+        jp: JetPack version, or None.
+        trt: TensorRT version.
+        precision: The precision that the network computes in.
+        extras: Whatever else a runtime tells.
+    """
+
+    engine_path: Path
+    sha256_hex: str
+    sm: Sm
+    jp: str | None
+    trt: str
+    precision: PrecisionMode
+    extras: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCompileResult:
+    """What became of one backbone; `compile_duration_s` is None where nothing was built."""
+
+    entry: EngineCacheEntry
+    outcome: CompileOutcome
+    compile_duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCompileSummary:
+    """Counts of one call; `cache_hit_ratio` is reused by total, 0.0 where there is nothing."""
+
+    engines_built: int
+    engines_reused: int
+    cache_hit_ratio: float
