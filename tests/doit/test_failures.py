@@ -154,12 +154,12 @@ def test_a_runtime_that_is_not_installed(
     hide = tmp_path / "sitecustomize.py"
     hide.write_text(
         "import importlib.metadata as m\n"
-        "real = m.version\n"
-        "def version(name):\n"
+        "real = m.distribution\n"
+        "def distribution(name):\n"
         "    if name.startswith('tensorrt'):\n"
         "        raise m.PackageNotFoundError(name)\n"
         "    return real(name)\n"
-        "m.version = version\n"
+        "m.distribution = distribution\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     run = project.doit("list")
