@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing.util import register_after_fork
@@ -31,6 +32,9 @@ _NAMES_TAKEN = frozenset({LOWER, *(command.get_name() for command in DoitMain.DO
 
 def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
     """See `enginery.doit.engine_tasks`."""
+    # What was imported stays: without this the collector walks over it again and again, for a
+    # twentieth of a run with nothing to do (docs/performance.md).
+    gc.freeze()
     try:
         corpus = read_corpus(path)
         for backbone in corpus.backbones:
