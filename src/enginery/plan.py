@@ -5,6 +5,7 @@ Everything that decides is here, and nothing that builds: a run with nothing to 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class EnginePlan:
             inputs: Digests of the inputs, remembered from earlier or worked out now.
             digest: How to hash the engine; whoever hashes ahead gives his own.
         """
+        if not os.path.lexists(self.path):
+            return Verdict(Fault.ABSENT, "it is not there")
         try:
             recipe = self.recipe(inputs)
         except (EngineBuildError, CalibrationCacheError) as error:

@@ -58,6 +58,9 @@ def test_interrupted(
 ) -> None:
     project = slow_project
     interrupt(project, *arguments, by=by, everyone=everyone)
+    said = (project.path / "log").read_text()
+    assert "Traceback" not in said, said
+    assert ("interrupted; engines that were finished stay" in said) is (by is signal.SIGINT)
     assert not list(project.engines.glob("slow*"))
     assert Sha256Sidecar.verify(project.engine("plain"))
     run = project.doit("--continue")

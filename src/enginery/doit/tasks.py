@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.util import register_after_fork
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from doit.doit_cmd import DoitMain
@@ -47,11 +49,13 @@ def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
     inputs = InputDigests(input_memory(corpus))
     atexit.register(inputs.save)
     ahead = HashAhead()
+    sys.excepthook = partial(_end_quietly_on_ctrl_c, sys.excepthook)
     # doit's worker processes would outlive a doit that is killed.
     register_after_fork(ahead, _end_with_doit)
     ahead.expect(job.plan.path for job in jobs)
     checkers = {
-        job.plan.path: VerifiedUpToDate(partial(_judge_engine, job, inputs, ahead)) for job in jobs
+        job.plan.path: VerifiedUpToDate(partial(_judge_engine, job, inputs, ahead), inputs)
+        for job in jobs
     }
     yield from _engine_tasks(jobs, checkers)
     yield from _lowering_tasks(jobs, checkers, inputs)
@@ -104,6 +108,7 @@ def _lowering_tasks(
             uptodate=[
                 LoweredUpToDate(
                     partial(_judge_lowered, job, inputs),
+                    inputs,
                     [checkers[user.plan.path] for user in users],
                 )
             ],
@@ -125,6 +130,19 @@ def _judge_lowered(job: EngineJob, inputs: InputDigests) -> Verdict:
         )
     except EngineryError as error:
         return Verdict(Fault.INPUT, str(error))
+
+
+def _end_quietly_on_ctrl_c(
+    show: Callable[..., object],
+    kind: type[BaseException],
+    error: BaseException,
+    traceback: TracebackType | None,
+) -> None:
+    """Say one line on Ctrl-C, which doit lets end it with a traceback of its own inside."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("\ninterrupted; engines that were finished stay, run again to go on\n")
+    else:
+        show(kind, error, traceback)
 
 
 def _end_with_doit(_: object) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from doit.dependency import Dependency, UptodateCalculator
+from doit.dependency import Dependency, MD5Checker, UptodateCalculator
 from doit.task import Task
 
+from ..inputs import InputDigests
 from ..verdict import Verdict
 
 
@@ -28,9 +30,10 @@ class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
         [inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     )
 
-    def __init__(self, judge: Callable[[], Verdict]) -> None:
+    def __init__(self, judge: Callable[[], Verdict], inputs: InputDigests) -> None:
         super().__init__()
         self._judge = judge
+        self._inputs = inputs
         self._verdict: Verdict | None = None
         self._dependency: Dependency | None = None
 
@@ -43,7 +46,7 @@ class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
         """Whether doit may skip the task."""
         fresh = self.verdict().fresh
         if fresh and self._dependency is not None:
-            _heal(self._dependency, task)
+            _heal(self._dependency, task, self._inputs)
         return fresh
 
     def __repr__(self) -> str:
@@ -60,8 +63,13 @@ class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
 class LoweredUpToDate(VerifiedUpToDate):
     """Whether a lowered model is what it should be, or no engine needs it now."""
 
-    def __init__(self, judge: Callable[[], Verdict], needed_by: Sequence[VerifiedUpToDate]) -> None:
-        super().__init__(judge)
+    def __init__(
+        self,
+        judge: Callable[[], Verdict],
+        inputs: InputDigests,
+        needed_by: Sequence[VerifiedUpToDate],
+    ) -> None:
+        super().__init__(judge, inputs)
         self._needed_by = needed_by
 
     def verdict(self) -> Verdict:
@@ -73,7 +81,7 @@ class LoweredUpToDate(VerifiedUpToDate):
         return self._verdict
 
 
-def _heal(dependency: Dependency, task: Task) -> None:
+def _heal(dependency: Dependency, task: Task, inputs: InputDigests) -> None:
     """Record a verified task as done unless doit would find its record to be so already."""
     get: Callable[[str, str], Any] = dependency._get
     checker = dependency.checker
@@ -87,4 +95,20 @@ def _heal(dependency: Dependency, task: Task) -> None:
         )
     )
     if not known:
+        _note_digests(dependency, task, inputs)
         dependency.save_success(task)
+
+
+def _note_digests(dependency: Dependency, task: Task, inputs: InputDigests) -> None:
+    """Put our digests where doit would put MD5 sums: it does not hash a file whose time it knows.
+
+    doit compares what stands there only for equality; a record that it finds unequal is healed,
+    because the verdict does not rest on it.
+    """
+    if type(dependency.checker) is not MD5Checker:
+        return
+    for name in task.file_dep:
+        path = Path(name)
+        if (digest := inputs.known(path)) is not None:
+            info = path.stat()
+            dependency._set(task.name, name, (info.st_mtime, info.st_size, digest))
