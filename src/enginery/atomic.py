@@ -7,10 +7,13 @@ names are recognisable, so that what a killed process left can be cleared by the
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
 @contextmanager
@@ -58,13 +61,15 @@ def sync(path: Path) -> None:
 def leftovers(paths: Iterable[Path]) -> list[Path]:
     """Temporary files that a killed process left while it wrote one of these files."""
     paths = tuple(paths)
-    prefixes = tuple(f".{path.name}." for path in paths)
+    names = {path.name for path in paths}
     found: list[Path] = []
     for folder in {path.parent for path in paths}:
-        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
             found += [
                 Path(entry.path)
                 for entry in entries
-                if entry.name.startswith(prefixes) and entry.name.endswith(".tmp")
+                if (match := _TEMPORARY.fullmatch(entry.name))
+                and match["name"] in names
+                and not entry.is_dir(follow_symlinks=False)
             ]
     return sorted(found)

@@ -27,7 +27,7 @@ from .corpus_tables import (
     read_table,
 )
 from .errors import CorpusError
-from .filename import check_model_name
+from .filename import check_model_name, check_version
 from .hardware import Sm, canonical_sm
 
 if sys.version_info >= (3, 11):
@@ -96,7 +96,7 @@ def read_corpus(path: Path | str) -> Corpus:
     targets = {name: _target(path, name, table) for name, table in tables.targets.items()}
     return Corpus(
         path=path,
-        engines=_beside(path, defaults.engines),
+        engines=_beside(path, "corpus.engines", defaults.engines),
         targets=targets,
         backbones=tuple(
             _backbone(path, name, table, defaults, targets)
@@ -114,7 +114,8 @@ def _parse(path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); make it a UTF-8 text file") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError is a ValueError; so is an integer of thousands of digits.
         raise CorpusError(f"{path}: is no TOML: {error}; correct that line") from error
     return parsed
 
@@ -130,6 +131,12 @@ def _target(path: Path, name: str, table: dict[str, Any]) -> TargetSpec:
         sm = canonical_sm(read.sm)
     except ValueError as error:
         raise mistake(path, f"{key}.sm", str(error)) from error
+    for what, version in (("jetpack", read.jetpack), ("trt", read.trt)):
+        if version is not None:
+            try:
+                check_version(what, version)
+            except ValueError as error:
+                raise mistake(path, f"{key}.{what}", str(error)) from error
     return TargetSpec(name, read.runtime, sm, read.jetpack, read.trt)
 
 
@@ -165,7 +172,7 @@ def _backbone(
     return CorpusBackbone(
         spec=BackboneSpec(
             model_name=name,
-            onnx_path=_beside(path, read.onnx),
+            onnx_path=_beside(path, f"{key}.onnx", read.onnx),
             expected_input_shape=tuple(read.expected_input_shape or ()),
             input_name=read.input_name,
             profiles=_profiles(path, key, read.profiles),
@@ -174,7 +181,9 @@ def _backbone(
         precisions=tuple(precisions),
         targets=tuple(names),
         workspace_mb=read.workspace_mb or defaults.workspace_mb,
-        calibration_path=_beside(path, read.calibration) if read.calibration else None,
+        calibration_path=(
+            _beside(path, f"{key}.calibration", read.calibration) if read.calibration else None
+        ),
     )
 
 
@@ -202,6 +211,8 @@ def _check_distinct(path: Path, key: str, values: Iterable[str]) -> None:
         seen.add(value)
 
 
-def _beside(path: Path, relative: str) -> Path:
+def _beside(path: Path, key: str, relative: str) -> Path:
+    if "\0" in relative:
+        raise mistake(path, key, f"{relative!r} is no path; write one without the NUL character")
     # Normalised as text, so that a path is spelled as a user spells it in his own doit tasks.
     return Path(os.path.normpath(path.parent / relative))

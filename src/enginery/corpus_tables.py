@@ -73,14 +73,14 @@ class CorpusFile(_Table):
 
     schema: int
     corpus: dict[str, Any] = {}
-    targets: dict[str, dict[str, Any]] = {}
-    backbones: dict[str, dict[str, Any]] = {}
+    targets: dict[str, Any] = {}
+    backbones: dict[str, Any] = {}
 
 
 _T = TypeVar("_T")
 
 
-def read_table(path: Path, key: str, table: dict[str, Any], kind: type[_T]) -> _T:
+def read_table(path: Path, key: str, table: Any, kind: type[_T]) -> _T:
     """A table as its type has it.
 
     Raises:
@@ -98,14 +98,16 @@ def read_table(path: Path, key: str, table: dict[str, Any], kind: type[_T]) -> _
 
 def _explain(fault: str, inner: str, kind: type[Any]) -> str:
     """The parser's message in the words of the file, with a remedy."""
-    if match := re.fullmatch(r"Object contains unknown field `(.+)`", fault):
+    if match := re.fullmatch(r"Object contains unknown field `(.+)`", fault, re.DOTALL):
         known = [field.name for field in msgspec.structs.fields(_owner(inner, kind))]
         hint = nearest(match[1], known) or "remove it"
         return f"unknown key {match[1]!r}; {hint}; known are {', '.join(known)}"
     if match := re.fullmatch(r"Object missing required field `(.+)`", fault):
         return f"the key {match[1]!r} is missing; add it, for example {_example(match[1])}"
-    name = re.split(r"[.\[]", inner)[-1 if "builder" in inner else 0]
     said = fault[0].lower() + fault[1:].replace("`", "")
+    if fault.startswith("Expected `object`") and (table := _TABLES.get(inner or kind.__name__)):
+        return f"{said}; write a table, for example {table}"
+    name = re.split(r"[.\[]", inner)[-1 if "builder." in inner else 0]
     return f"{said}; write for example {_example(name)}"
 
 
@@ -137,8 +139,18 @@ _EXAMPLES = {
     "sparse_weights": "sparse_weights = true",
     "profiles": "min = { input = [1, 3, 224, 224] }, and opt and max likewise",
     "min": "min = { input = [1, 3, 224, 224] }",
+    "opt": "opt = { input = [4, 3, 224, 224] }",
+    "max": "max = { input = [8, 3, 224, 224] }",
+}
+
+_TABLES = {
     "corpus": "[corpus]",
+    "targets": "[targets.rtx]",
     "backbones": "[backbones.resnet50]",
+    "builder": "builder = { tf32 = false }",
+    "CorpusTable": "[corpus]",
+    "TargetTable": "[targets.rtx]",
+    "BackboneTable": "[backbones.resnet50]",
 }
 
 
@@ -156,4 +168,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def mistake(path: Path, key: str, fault: str) -> CorpusError:
     """An error in the one line that users see: file, key, fault and remedy."""
+    # Keys and values may hold anything; a message is one line.
+    key, fault = ("".join(c if c.isprintable() else _escaped(c) for c in s) for s in (key, fault))
     return CorpusError(f"{path}: {key}: {fault}" if key else f"{path}: {fault}")
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()

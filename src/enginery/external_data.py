@@ -32,6 +32,9 @@ _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LONGEST_NAME = 1 << 16
 
+# protobuf's own limit: a message nested deeper is not read by anybody.
+_DEEPEST = 100
+
 
 class _MalformedError(Exception):
     """The bytes are not protobuf."""
@@ -52,18 +55,20 @@ def external_data_locations(onnx_path: Path) -> tuple[str, ...]:
         os.fdopen(os.dup(fd), "rb", buffering=1 << 14) as stream,
         suppress(_MalformedError),
     ):
-        found.update(_locations(stream, "model", info.st_size))
+        found.update(_locations(stream, "model", info.st_size, 0))
     return tuple(sorted(found))
 
 
-def _locations(stream: BinaryIO, kind: str, end: int) -> Iterator[str]:
+def _locations(stream: BinaryIO, kind: str, end: int, depth: int) -> Iterator[str]:
+    if depth > _DEEPEST:
+        raise _MalformedError
     if kind == "tensor":
         yield from _tensor_location(stream, end)
         return
     children = _CHILDREN[kind]
     for number, wire_type, stop in _fields(stream, end):
         if wire_type == _BYTES and number in children:
-            yield from _locations(stream, children[number], stop)
+            yield from _locations(stream, children[number], stop, depth + 1)
             stream.seek(stop)
 
 

@@ -77,8 +77,8 @@ class EngineFilenameSchema:
         """
         check_model_name(model_name)
         if jetpack is not None:
-            _check_version("jetpack", jetpack)
-        _check_version("trt", trt)
+            check_version("jetpack", jetpack)
+        check_version("trt", trt)
         canonical = canonical_sm(sm)
         sms = (canonical,) if isinstance(canonical, int) else canonical
         name = "_".join(
@@ -135,7 +135,8 @@ def check_model_name(name: str) -> None:
         )
 
 
-def _check_version(what: str, value: str) -> None:
+def check_version(what: str, value: str) -> None:
+    """Raise ValueError, with the remedy, unless the version can stand in a file name."""
     if value[:1] not in _FIRST or not _IN_VERSION.issuperset(value):
         raise ValueError(f"{what} {value!r} is no version; write one such as 6.2 or 10.3.0.30")
 

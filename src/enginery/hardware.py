@@ -15,7 +15,7 @@ def canonical_sm(sm: int | Iterable[int]) -> Sm:
     Raises:
         ValueError: Nothing is given, or something that is no compute capability (10 to 999).
     """
-    values = (sm,) if isinstance(sm, int) else tuple(sm)
+    values = tuple(sm) if isinstance(sm, Iterable) else (sm,)
     if not values:
         raise ValueError("no compute capability is given; write one such as 86, or several")
     for value in values:

@@ -57,6 +57,7 @@ class HashAhead:
         self._queue: deque[_Pending] = deque()
         self._wake = threading.Condition()
         self._workers = 0
+        self._survives_fork = False
 
     def expect(self, paths: Iterable[Path]) -> None:
         """Say which files will be asked for after those that are expected already."""
@@ -76,6 +77,11 @@ class HashAhead:
         for pending in list(self._pending.values()):
             pending.done.wait()
 
+    def _without_threads(self) -> None:
+        # A child has none of its parent's threads, and the lock as one of them may have held it.
+        self._workers = 0
+        self._wake = threading.Condition()
+
     def _start_from(self, path: Path) -> None:
         """Have the file and those after it hashed, no further ahead than the threads reach."""
         self._next = max(self._next, self._place.get(path, 0))
@@ -93,8 +99,9 @@ class HashAhead:
             self._queue.append(pending)
             self._wake.notify()
         if self._workers < self._threads:
-            if self._workers == 0 and hasattr(os, "register_at_fork"):
-                os.register_at_fork(before=self.settle)
+            if not self._survives_fork and hasattr(os, "register_at_fork"):
+                os.register_at_fork(before=self.settle, after_in_child=self._without_threads)
+                self._survives_fork = True
             self._workers += 1
             threading.Thread(target=self._work, daemon=True).start()
 

@@ -50,6 +50,9 @@ class _Memory(msgspec.Struct, forbid_unknown_fields=True):
 class InputDigests:
     """Digests of input files, remembered from run to run where a memory file is given.
 
+    Within one run every digest is remembered by the file's signature: whoever builds looks again
+    with a new object before he publishes.
+
     A memory that is missing, damaged or of another version is an empty one: it saves time and
     nothing rests on it.
     """
@@ -57,6 +60,7 @@ class InputDigests:
     def __init__(self, memory: Path | None = None) -> None:
         self._memory = memory
         self._remembered = _load(memory) if memory else {}
+        self._unsettled: dict[str, _Remembered] = {}
         self._changed = False
 
     def of_model(self, onnx_path: Path) -> dict[str, str]:
@@ -68,7 +72,7 @@ class InputDigests:
         """
         try:
             entry = self._entry(onnx_path, scan=True)
-        except (OSError, EngineryError) as error:
+        except (OSError, ValueError, EngineryError) as error:
             raise BackboneSpecError(
                 f"the ONNX {onnx_path} {_trouble(error)}; put the model there or correct the path",
                 field="onnx",
@@ -83,21 +87,28 @@ class InputDigests:
         """
         try:
             return self._entry(path).sha256
-        except (OSError, EngineryError) as error:
+        except (OSError, ValueError, EngineryError) as error:
             raise CalibrationCacheError(
                 f"the calibration cache {path} {_trouble(error)}; put it there or correct the path"
             ) from error
+
+    def known(self, path: Path) -> str | None:
+        """The digest of a file, if it was worked out and the file is still the same."""
+        key = os.path.abspath(path)  # noqa: PTH100
+        known = self._unsettled.get(key) or self._remembered.get(key)
+        return known.sha256 if known and known.signs(path.stat()) else None
 
     def save(self) -> None:
         """Write the memory, if there is one and it changed; a folder that is read-only is fine."""
         if self._memory is None or not self._changed:
             return
-        document = msgspec.json.encode(_Memory(format=_FORMAT, files=self._remembered))
         try:
+            document = msgspec.json.encode(_Memory(format=_FORMAT, files=self._remembered))
             self._memory.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self._memory, document)
-        except OSError:
-            # Nothing rests on the memory: the next run hashes again.
+        except (OSError, UnicodeEncodeError):
+            # Nothing rests on the memory: the next run hashes again. JSON has no spelling for a
+            # path that is no UTF-8.
             return
         self._changed = False
 
@@ -115,7 +126,7 @@ class InputDigests:
     def _entry(self, path: Path, *, scan: bool = False) -> _Remembered:
         key = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, and is slow
         info = path.stat()
-        known = self._remembered.get(key)
+        known = self._unsettled.get(key) or self._remembered.get(key)
         if known and known.signs(info) and (known.external_data is not None or not scan):
             return known
         started_ns = time.time_ns()
@@ -123,9 +134,9 @@ class InputDigests:
         found = external_data_locations(path) if scan else None
         entry = _Remembered(*_signature(info), digest, found)
         settled = max(info.st_mtime_ns, info.st_ctime_ns) + _RACY_NS < started_ns
-        if self._memory and settled and _signature(path.stat()) == _signature(info):
-            self._remembered[key] = entry
-            self._changed = True
+        if _signature(path.stat()) == _signature(info):
+            (self._remembered if settled else self._unsettled)[key] = entry
+            self._changed |= settled
         return entry
 
 

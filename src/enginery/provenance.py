@@ -196,7 +196,11 @@ def read(path: Path) -> Statement:
         raise ProvenanceError(f"{name} is for another file, {statement.subject[0].name!r}")
     if not is_sha256(statement.sha256_hex):
         raise ProvenanceError(f"{name} is malformed: the subject's digest is no SHA-256")
-    if statement.recipe.fingerprint != statement.fingerprint:
+    try:
+        agrees = statement.recipe.fingerprint == statement.fingerprint
+    except ValueError as error:
+        raise ProvenanceError(f"{name} is malformed: {error}") from error
+    if not agrees:
         raise ProvenanceError(f"{name} is malformed: the fingerprint is not that of its recipe")
     return statement
 

@@ -61,10 +61,26 @@ def canonical_json(value: Any) -> bytes:
     """The one spelling of a value made of null, booleans, integers, strings, arrays and objects.
 
     Keys are sorted by code point, there is no white space, only what JSON demands is escaped, and
-    the text is UTF-8. For ASCII keys and integers below 2**53 this is RFC 8785. Floats, whose
-    spelling differs between writers, do not stand in recipes.
+    the text is UTF-8. For ASCII keys and integers below 2**53 this is RFC 8785.
+
+    Raises:
+        ValueError: There is a float in it, whose spelling differs between writers.
+        TypeError: There is something else that JSON has no spelling for.
     """
+    _refuse_floats(msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value)
     return msgspec.json.encode(value, order="sorted")
+
+
+def _refuse_floats(value: Any) -> None:
+    if isinstance(value, dict):
+        value = value.values()
+    elif isinstance(value, float):
+        raise ValueError(f"a recipe holds no floats; write {value} as text")
+    elif not isinstance(value, list | tuple):
+        return
+    for part in value:
+        if not isinstance(part, str):
+            _refuse_floats(part)
 
 
 def differences(before: Recipe, now: Recipe) -> Iterator[str]:
@@ -73,9 +89,9 @@ def differences(before: Recipe, now: Recipe) -> Iterator[str]:
         yield f"kind: {before.kind} -> {now.kind}"
     for role, old, new in _changed(before.inputs, now.inputs):
         what = _ROLES.get(role, role.replace(EXTERNAL, "external data "))
-        if old is None:
+        if old is _NOT_SET:
             yield f"{what} was added ({short(new)})"
-        elif new is None:
+        elif new is _NOT_SET:
             yield f"{what} was removed ({short(old)})"
         else:
             yield f"{what} changed ({short(old)} -> {short(new)})"
@@ -84,15 +100,20 @@ def differences(before: Recipe, now: Recipe) -> Iterator[str]:
             yield f"{name}: {_show(old)} -> {_show(new)}"
 
 
+_NOT_SET: Any = msgspec.UNSET
+
 _ROLES = {"onnx": "the ONNX", "calibration": "the calibration cache"}
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if old != new:
+        old, new = before.get(name, _NOT_SET), now.get(name, _NOT_SET)
+        # Python takes 1 and True for equal, JSON does not.
+        if old != new or type(old) is not type(new) or canonical_json(old) != canonical_json(new):
             yield name, old, new
 
 
 def _show(value: Any) -> str:
+    if value is _NOT_SET:
+        return "not set"
     return value if isinstance(value, str) else json.dumps(value)

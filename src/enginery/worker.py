@@ -50,22 +50,21 @@ def run(entry: str, request: Mapping[str, Any], *, environment: Mapping[str, str
     # The child reads to the end of this pipe; the end comes when this process is gone.
     lifeline, held = os.pipe()
     try:
-        child = subprocess.Popen(
+        with subprocess.Popen(
             command,
             stdin=lifeline,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**_clean_environment(), **environment},
-        )
-        try:
-            reply, words = child.communicate()
-        finally:
-            child.kill()
-            child.wait()
+        ) as child:
+            try:
+                reply, words = child.communicate()
+            finally:
+                child.kill()
     finally:
         os.close(lifeline)
         os.close(held)
-    if child.returncode != 0:
+    if child.returncode != 0 or not reply:
         raise EngineBuildError(_last_words(child.returncode, words))
     return _unwrap(json.loads(reply))
 
@@ -83,11 +82,16 @@ def main() -> None:
     try:
         reply = {"value": getattr(importlib.import_module(module), name)(json.loads(request))}
     except EngineryError as error:
-        reply = {"error": type(error).__name__, "message": str(error)}
+        # A runtime of another package may raise a kind of its own.
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        reply = {"error": kind.__name__, "message": str(error)}
         if isinstance(error, BackboneSpecError):
             reply["field"] = error.field
     with os.fdopen(replies, "w", encoding="utf-8") as stream:
         json.dump(reply, stream)
+    # What the libraries would still tear down, the kernel does faster.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def end_with_parent(parent: int | None = None) -> None:
@@ -128,5 +132,9 @@ def _last_words(returncode: int, words: bytes) -> str:
     lines = words.decode("utf-8", "replace").strip().splitlines()
     last = f": {lines[-1]}" if lines else ""
     if returncode < 0:
-        return f"the build process was killed by {signal.Signals(-returncode).name}{last}"
+        known = -returncode in {number.value for number in signal.Signals}
+        name = signal.Signals(-returncode).name if known else f"signal {-returncode}"
+        return f"the build process was killed by {name}{last}"
+    if returncode == 0:
+        return f"the build process ended without an answer{last}"
     return f"the build process failed with exit code {returncode}{last}"
