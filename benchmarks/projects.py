@@ -58,6 +58,8 @@ expected_input_shape = {shape}
 class RandomBytes(TensorRTRTX):
     """Publishes random bytes of a given size as an engine, as the real runtime publishes its."""
 
+    prepares_inputs = False
+
     def __init__(self, size: int) -> None:
         self.size = size
 

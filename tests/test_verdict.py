@@ -156,7 +156,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], Fault, str]] = {
     "other toolchain": (
         lambda p: publish_artifact(p.parent, recipe=make_recipe(toolchain={})),
         Fault.RECIPE,
-        r"runtime: null -> tensorrt_rtx; tensorrt: null -> 1\.7\.1\.116",
+        r"runtime: not set -> tensorrt_rtx; tensorrt: not set -> 1\.7\.1\.116",
     ),
 }
 

@@ -7,19 +7,17 @@ names are recognisable, so that what a killed process left can be cleared by the
 from __future__ import annotations
 
 import os
-import re
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_HEX = frozenset("0123456789abcdef")
 
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; whatever is still there at the end is removed."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{random_hex()}.tmp")
     try:
         yield temporary
     finally:
@@ -44,7 +42,7 @@ def commit(temporary: Path, path: Path) -> None:
     """
     sync(temporary)
     if path.is_dir() and not path.is_symlink():
-        path.rename(path.with_name(f"{path.name}.aside-{secrets.token_hex(4)}"))
+        path.rename(path.with_name(f"{path.name}.aside-{random_hex()}"))
     temporary.replace(path)
 
 
@@ -68,8 +66,18 @@ def leftovers(paths: Iterable[Path]) -> list[Path]:
             found += [
                 Path(entry.path)
                 for entry in entries
-                if (match := _TEMPORARY.fullmatch(entry.name))
-                and match["name"] in names
-                and not entry.is_dir(follow_symlinks=False)
+                if _staged_for(entry.name) in names and not entry.is_dir(follow_symlinks=False)
             ]
     return sorted(found)
+
+
+def random_hex() -> str:
+    """Eight hex digits that no other process has."""
+    return os.urandom(4).hex()
+
+
+def _staged_for(name: str) -> str | None:
+    """The name of the file that a temporary name of ours was made for."""
+    for_, _, affix = name.removesuffix(".tmp").rpartition(".")
+    ours = name.endswith(".tmp") and len(affix) == 8 and _HEX.issuperset(affix)
+    return for_.removeprefix(".") if ours and for_.startswith(".") else None

@@ -19,14 +19,20 @@ from .build import (
     EngineCompileSummary,
 )
 from .config import EngineCompileRequest
-from .errors import CalibrationCacheError, EngineBuildError, EngineryError, InputChangedError
+from .errors import (
+    CalibrationCacheError,
+    EngineBuildError,
+    EngineIntegrityError,
+    EngineryError,
+    InputChangedError,
+)
 from .events import CompileEvents
 from .inputs import InputDigests
 from .locks import locked
 from .plan import EnginePlan
 from .publish import owned_paths
 from .recipe import Recipe, input_files
-from .runtimes.protocol import CompileEngineCallable
+from .runtimes.protocol import CompileEngineCallable, Runtime
 from .sidecar import Sha256Sidecar
 from .verdict import Fault
 from .version import __version__
@@ -78,19 +84,21 @@ class EngineCompiler:
             self._events.hit(model, plan.path)
             entry = _entry(plan, verdict.statement.sha256_hex, verdict.statement.fingerprint)
             return EngineCompileResult(entry, CompileOutcome.REUSED, None)
-        recipe = plan.recipe(inputs)
         if verdict.fault is Fault.SIDECAR:
             self._events.mismatch(model, plan.path, verdict.reason)
         self._events.miss(model, plan.path, verdict.reason)
         for leftover in atomic.leftovers(owned_paths(plan.path)):
             leftover.unlink(missing_ok=True)
         began = time.perf_counter()
-        entry = self._build(plan, recipe, inputs)
+        entry = self._build(plan, _Witness(plan, inputs))
         return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)
 
-    def _build(self, plan: EnginePlan, recipe: Recipe, inputs: InputDigests) -> EngineCacheEntry:
+    def _build(self, plan: EnginePlan, witness: _Witness) -> EngineCacheEntry:
         spec, request = plan.spec, plan.request
-        attest = _Attest(plan, recipe)
+        runtime = self._runtime
+        late = isinstance(runtime, Runtime) and runtime.prepares_inputs
+        if not late:
+            witness.prepare_inputs()
         config = BuildConfig(
             precision=request.precision,
             workspace_mb=request.workspace_mb,
@@ -100,43 +108,67 @@ class EngineCompiler:
             host=request.host,
             model_name=spec.model_name,
             builder=spec.builder,
-            attest=attest,
+            attest=witness.attest,
+            prepare_inputs=witness.prepare_inputs if late else None,
         )
-        model = spec.onnx_path
         try:
-            if plan.is_lowered:
-                model = lowering.lower(spec, request.precision, _lowered_root(request), inputs)
-            entry = self._runtime.compile_engine(model, config)
+            entry = runtime.compile_engine(witness.model, config)
         except EngineBuildError:
             # A model that is being written may not even parse; that it changed is the reason.
-            attest.check_inputs()
+            witness.check_inputs()
             raise
-        if not attest.called:
-            _record_afterwards(plan.path, attest)
+        if not witness.attested:
+            _record_afterwards(plan.path, witness)
         return entry
 
 
-class _Attest:
-    """Re-checks the inputs of a finished build and writes its provenance, once."""
+class _Witness:
+    """Knows the inputs of a build before it, looks at them again after it, and says so.
 
-    def __init__(self, plan: EnginePlan, recipe: Recipe) -> None:
-        self._plan, self._recipe = plan, recipe
+    Attributes:
+        model: What the runtime reads: the ONNX, or what it was lowered to.
+        attested: Whether the provenance was written.
+    """
+
+    def __init__(self, plan: EnginePlan, inputs: InputDigests) -> None:
+        self._plan, self._inputs = plan, inputs
+        self._recipe: Recipe | None = None
         self._started = datetime.now(timezone.utc)
-        self.called = False
+        self.model = plan.model_path
+        self.attested = False
+
+    def prepare_inputs(self) -> None:
+        """Hash the inputs, and lower the model if nobody has.
+
+        Raises:
+            EngineBuildError: An input is missing, or the model cannot be lowered.
+            CalibrationCacheError: The calibration cache is missing.
+        """
+        plan = self._plan
+        self._recipe = plan.recipe(self._inputs)
+        if plan.is_lowered:
+            lowering.lower(plan.spec, plan.request.precision, self.model.parent, self._inputs)
 
     def check_inputs(self) -> None:
         """Raise InputChangedError unless every input is what it was before the build."""
-        now = self._plan.input_digests(InputDigests())
-        if now != self._recipe.inputs:
-            changed = dict(now.items() ^ self._recipe.inputs.items())
-            names = ", ".join(sorted(input_files(changed, self._plan.input_names())))
+        if self._recipe is None:
+            return
+        before, now = self._recipe.inputs, self._plan.input_digests(InputDigests())
+        changed = input_files(dict(now.items() ^ before.items()), self._plan.input_names())
+        if not changed and self._plan.is_lowered and not _is_intact(self.model):
+            changed = {self.model.name: ""}
+        if changed:
             raise InputChangedError(
-                f"{names} changed while the engine was built; nothing was published, run again"
+                f"{', '.join(sorted(changed))} changed while the engine was built; "
+                "nothing was published, run again"
             )
 
-    def __call__(self, sha256_hex: str) -> bytes:
+    def attest(self, sha256_hex: str) -> bytes:
+        """The provenance of a finished engine with this digest."""
         self.check_inputs()
-        self.called = True
+        if self._recipe is None:
+            raise EngineBuildError("the runtime never asked for the inputs to be prepared")
+        self.attested = True
         return provenance.write_statement(
             self._plan.path,
             sha256_hex,
@@ -145,6 +177,13 @@ class _Attest:
             versions={"enginery": __version__},
             started=self._started,
         )
+
+
+def _is_intact(lowered: Path) -> bool:
+    try:
+        return Sha256Sidecar.verify(lowered)
+    except EngineIntegrityError:
+        return False
 
 
 def _summary(results: list[EngineCompileResult]) -> EngineCompileSummary:
@@ -166,7 +205,7 @@ def _entry(plan: EnginePlan, sha256_hex: str, fingerprint: str) -> EngineCacheEn
     )
 
 
-def _record_afterwards(path: Path, attest: _Attest) -> None:
+def _record_afterwards(path: Path, witness: _Witness) -> None:
     """Record the inputs of an engine whose runtime writes only engine and sidecar."""
     try:
         verified = Sha256Sidecar.verify(path)
@@ -174,8 +213,4 @@ def _record_afterwards(path: Path, attest: _Attest) -> None:
         raise EngineBuildError(f"the runtime wrote no engine to believe: {error}") from error
     if not verified:
         raise EngineBuildError(f"the runtime's sidecar is not that of {path.name}")
-    atomic.write_atomically(provenance.path_for(path), attest(Sha256Sidecar.read(path)))
-
-
-def _lowered_root(request: EngineCompileRequest) -> Path:
-    return request.lowered_root or request.cache_root / ".enginery" / "lowered"
+    atomic.write_atomically(provenance.path_for(path), witness.attest(Sha256Sidecar.read(path)))

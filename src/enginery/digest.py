@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from pathlib import Path
+from typing import Any
 
 from .errors import IrregularFileError
 
@@ -36,9 +36,8 @@ def is_sha256(text: str) -> bool:
     return len(text) == 64 and _HEX.issuperset(text)
 
 
-@contextmanager
-def open_regular(path: Path, *, follow_symlinks: bool) -> Iterator[tuple[int, os.stat_result]]:
-    """Open a regular file for reading; yields its descriptor and `os.fstat` of that descriptor.
+def open_regular(path: Path, *, follow_symlinks: bool) -> tuple[int, os.stat_result]:
+    """Open a regular file for reading; its descriptor, which the caller closes, and its status.
 
     Raises:
         IrregularFileError: The path is a symlink (unless followed), or no regular file.
@@ -50,13 +49,11 @@ def open_regular(path: Path, *, follow_symlinks: bool) -> Iterator[tuple[int, os
         if not follow_symlinks and path.is_symlink():
             raise IrregularFileError(f"{path.name} is a symlink, not a regular file") from error
         raise
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise IrregularFileError(f"{path.name} is {_kind(info.st_mode)}, not a regular file")
-        yield fd, info
-    finally:
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
         os.close(fd)
+        raise IrregularFileError(f"{path.name} is {_kind(info.st_mode)}, not a regular file")
+    return fd, info
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -71,8 +68,11 @@ def sha256_file(path: Path, *, follow_symlinks: bool = False) -> str:
         IrregularFileError: The path is no regular file.
         OSError: The path is not there or may not be read.
     """
-    with open_regular(path, follow_symlinks=follow_symlinks) as (fd, info):
+    fd, info = open_regular(path, follow_symlinks=follow_symlinks)
+    try:
         return _hash(fd, info.st_size)
+    finally:
+        os.close(fd)
 
 
 def read_regular(path: Path, *, limit: int, follow_symlinks: bool = False) -> bytes:
@@ -87,15 +87,29 @@ def read_regular(path: Path, *, limit: int, follow_symlinks: bool = False) -> by
         IrregularFileError: The path is no regular file, or is larger than `limit`.
         OSError: The path is not there or may not be read.
     """
-    with open_regular(path, follow_symlinks=follow_symlinks) as (fd, info):
-        too_large = IrregularFileError(f"{path.name} is larger than {limit} bytes")
+    fd, info = open_regular(path, follow_symlinks=follow_symlinks)
+    try:
         if info.st_size > limit:
-            raise too_large
+            raise IrregularFileError(f"{path.name} is larger than {limit} bytes")
         with open(fd, "rb", buffering=0, closefd=False) as raw:
-            data = raw.readall()
-    if len(data) > limit:
-        raise too_large
-    return data
+            return raw.readall()
+    finally:
+        os.close(fd)
+
+
+def write_hashed(path: Path, data: Any) -> str:
+    """Write bytes to a new file and return their SHA-256; both at once, in two threads."""
+    hasher = hashlib.sha256()
+    thread = threading.Thread(target=hasher.update, args=(data,))
+    thread.start()
+    try:
+        with path.open("xb", buffering=0) as stream:
+            view = memoryview(data).cast("B")
+            while view.nbytes:
+                view = view[stream.write(view) :]
+    finally:
+        thread.join()
+    return hasher.hexdigest()
 
 
 def _hash(fd: int, size: int) -> str:

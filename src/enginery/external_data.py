@@ -50,11 +50,8 @@ def external_data_locations(onnx_path: Path) -> tuple[str, ...]:
         OSError: The file is not there or may not be read.
     """
     found: set[str] = set()
-    with (
-        open_regular(onnx_path, follow_symlinks=True) as (fd, info),
-        os.fdopen(os.dup(fd), "rb", buffering=1 << 14) as stream,
-        suppress(_MalformedError),
-    ):
+    fd, info = open_regular(onnx_path, follow_symlinks=True)
+    with os.fdopen(fd, "rb", buffering=1 << 14) as stream, suppress(_MalformedError):
         found.update(_locations(stream, "model", info.st_size, 0))
     return tuple(sorted(found))
 

@@ -92,12 +92,6 @@ class InputDigests:
                 f"the calibration cache {path} {_trouble(error)}; put it there or correct the path"
             ) from error
 
-    def known(self, path: Path) -> str | None:
-        """The digest of a file, if it was worked out and the file is still the same."""
-        key = os.path.abspath(path)  # noqa: PTH100
-        known = self._unsettled.get(key) or self._remembered.get(key)
-        return known.sha256 if known and known.signs(path.stat()) else None
-
     def save(self) -> None:
         """Write the memory, if there is one and it changed; a folder that is read-only is fine."""
         if self._memory is None or not self._changed:

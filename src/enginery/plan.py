@@ -53,6 +53,17 @@ class EnginePlan:
             and self.request.precision is not PrecisionMode.FP32
         )
 
+    @property
+    def model_path(self) -> Path:
+        """What the runtime reads: the ONNX, or the file that it is lowered to."""
+        if not self.is_lowered:
+            return self.spec.onnx_path
+        from . import lowering  # not where every engine is in fp32
+
+        request = self.request
+        root = request.lowered_root or request.cache_root / ".enginery" / "lowered"
+        return lowering.path_for(root, self.spec.model_name, request.precision)
+
     def judge(
         self, inputs: InputDigests, *, digest: Callable[[Path], str] = sha256_file
     ) -> Verdict:

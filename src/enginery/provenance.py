@@ -119,12 +119,16 @@ class Statement(_Document, frozen=True):
         return self.predicate.build_definition.internal_parameters.fingerprint
 
 
-_DECODER = msgspec.json.Decoder(Statement)
+def _refuse_float(text: str) -> None:
+    raise ValueError(f"{text} is a float, which stands in no recipe")
+
+
+_DECODER = msgspec.json.Decoder(Statement, float_hook=_refuse_float)
 
 
 def path_for(path: Path) -> Path:
     """Where the provenance of a file is."""
-    return path.with_name(path.name + SUFFIX)
+    return Path(f"{path}{SUFFIX}")
 
 
 def write_statement(
@@ -145,7 +149,11 @@ def write_statement(
         dependencies: File name to digest of every input.
         versions: Package to version of whatever took part in the build.
         started: When the build began, with a time zone.
+
+    Raises:
+        ValueError: The recipe holds what has no canonical spelling.
     """
+    recipes.canonical_json(recipe)
     statement = Statement(
         type=STATEMENT_TYPE,
         subject=(Descriptor(name=path.name, digest=DigestSet(sha256_hex)),),
@@ -188,7 +196,7 @@ def read(path: Path) -> Statement:
         raise ProvenanceError(f"the provenance cannot be used: {error}") from error
     try:
         statement = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProvenanceError(f"{name} is malformed: {error}") from error
     if statement.recipe.version != recipes.VERSION:
         raise ProvenanceError(f"{name} has recipe version {statement.recipe.version}, unknown here")
@@ -196,11 +204,7 @@ def read(path: Path) -> Statement:
         raise ProvenanceError(f"{name} is for another file, {statement.subject[0].name!r}")
     if not is_sha256(statement.sha256_hex):
         raise ProvenanceError(f"{name} is malformed: the subject's digest is no SHA-256")
-    try:
-        agrees = statement.recipe.fingerprint == statement.fingerprint
-    except ValueError as error:
-        raise ProvenanceError(f"{name} is malformed: {error}") from error
-    if not agrees:
+    if statement.recipe.fingerprint != statement.fingerprint:
         raise ProvenanceError(f"{name} is malformed: the fingerprint is not that of its recipe")
     return statement
 

@@ -44,7 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the canonical JSON, in hex."""
-        return sha256_bytes(canonical_json(self))
+        return sha256_bytes(_encode(self))
 
 
 def input_files(inputs: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -68,6 +68,10 @@ def canonical_json(value: Any) -> bytes:
         TypeError: There is something else that JSON has no spelling for.
     """
     _refuse_floats(msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value)
+    return _encode(value)
+
+
+def _encode(value: Any) -> bytes:
     return msgspec.json.encode(value, order="sorted")
 
 

@@ -21,7 +21,7 @@ _LIMIT = 1024
 
 def path_for(path: Path) -> Path:
     """Where the sidecar of a file is."""
-    return path.with_name(path.name + SUFFIX)
+    return Path(f"{path}{SUFFIX}")
 
 
 def line(name: str, sha256_hex: str) -> bytes:

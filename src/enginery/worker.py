@@ -5,9 +5,9 @@ swallows Ctrl-C inside callbacks, and a model takes several times its size in me
 build and every lowering runs in a process that does one thing and ends. It ends with its parent
 too, however the parent ends.
 
-The child gets its request as JSON in an argument and gives its reply as JSON on what was its
-standard output; anything that a library prints goes to standard error, which the parent keeps
-for the case of a crash.
+The child gets its request as a line of JSON on its standard input and gives its reply as JSON on
+what was its standard output; anything that a library prints goes to standard error, which the
+parent keeps for the case of a crash.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from . import errors
@@ -34,20 +36,35 @@ _PR_SET_PDEATHSIG = 1
 
 
 def run(entry: str, request: Mapping[str, Any], *, environment: Mapping[str, str]) -> Any:
-    """Call a function in a fresh process and return what it returns.
+    """Call a function in a fresh process and return what it returns; see `started`."""
+    with started(entry, environment=environment) as call:
+        return call(request)
+
+
+@contextmanager
+def started(
+    entry: str, *, environment: Mapping[str, str], label: str = "", preload: str = ""
+) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
+    """Start a fresh process that loads its libraries, and yield how to call it, once.
+
+    Whatever happens between the start and the call, happens while the libraries load.
 
     Args:
         entry: The function, as "module:name"; it takes the request and returns JSON's types.
-        request: JSON's types.
         environment: Variables set for the child on top of this process's own.
+        label: What it works on, for a person who looks at the list of processes.
+        preload: A module that the function is going to import.
+
+    The call takes the request in JSON's types and returns what the function returns.
 
     Raises:
         EngineryError: What the child raised, of the same class.
         EngineBuildError: The child died or failed in a way that it did not foresee; the message
             carries its last words.
     """
-    command = [sys.executable, "-c", _START, entry, json.dumps(request), str(os.getpid())]
-    # The child reads to the end of this pipe; the end comes when this process is gone.
+    command = [sys.executable, "-c", _START, entry, str(os.getpid()), preload, label]
+    # The child reads its request from this pipe and then waits for the end of it, which comes
+    # when this process is gone.
     lifeline, held = os.pipe()
     try:
         with subprocess.Popen(
@@ -58,37 +75,50 @@ def run(entry: str, request: Mapping[str, Any], *, environment: Mapping[str, str
             env={**_clean_environment(), **environment},
         ) as child:
             try:
-                reply, words = child.communicate()
+                yield partial(_call, child, held)
             finally:
                 child.kill()
     finally:
         os.close(lifeline)
         os.close(held)
+
+
+def _call(child: subprocess.Popen[bytes], held: int, request: Mapping[str, Any]) -> Any:
+    with suppress(BrokenPipeError), open(held, "wb", closefd=False) as stream:
+        stream.write(json.dumps(request).encode() + b"\n")
+    reply, words = child.communicate()
     if child.returncode != 0 or not reply:
         raise EngineBuildError(_last_words(child.returncode, words))
     return _unwrap(json.loads(reply))
 
 
 def main() -> None:
-    """Run as the child: arguments are the entry, the request and the parent's process number."""
-    entry, request, parent = sys.argv[1:4]
+    """Run as the child: arguments are the entry, the parent's process number and a module."""
+    entry, parent, preload = sys.argv[1:4]
     replies = os.dup(1)
     os.dup2(2, 1)
     # The builder swallows KeyboardInterrupt, so Ctrl-C must not become one here.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent(int(parent))
-    threading.Thread(target=_end_with_lifeline, daemon=True).start()
     module, _, name = entry.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    if preload:
+        importlib.import_module(preload)
+    with open(0, "rb", closefd=False) as stream:
+        line = stream.readline()
+    if not line:
+        os._exit(1)
+    threading.Thread(target=_end_with_lifeline, daemon=True).start()
     try:
-        reply = {"value": getattr(importlib.import_module(module), name)(json.loads(request))}
+        reply = {"value": function(json.loads(line))}
     except EngineryError as error:
         # A runtime of another package may raise a kind of its own.
         kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
         reply = {"error": kind.__name__, "message": str(error)}
         if isinstance(error, BackboneSpecError):
             reply["field"] = error.field
-    with os.fdopen(replies, "w", encoding="utf-8") as stream:
-        json.dump(reply, stream)
+    with os.fdopen(replies, "w", encoding="utf-8") as answer:
+        json.dump(reply, answer)
     # What the libraries would still tear down, the kernel does faster.
     sys.stderr.flush()
     os._exit(0)

@@ -34,7 +34,7 @@ def slow_project(project: Project) -> Project:
 def interrupt(project: Project, *arguments: str, by: signal.Signals, everyone: bool) -> None:
     running = project.start(*arguments)
     wait_for(lambda: project.processes("tensorrt_build:build") and list(_engines(project, "plain")))
-    wait_for(lambda: project.processes("slow.onnx"))
+    wait_for(lambda: project.processes("slow_sm"))
     (os.killpg if everyone else os.kill)(running.pid, by)
     assert running.wait(30) != 0
     wait_for(lambda: not project.processes(), seconds=10)

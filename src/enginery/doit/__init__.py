@@ -10,6 +10,7 @@ def task_engines():
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ def engine_tasks(corpus: str | Path) -> Iterator[Any]:
     Raises:
         doit.exceptions.InvalidDodoFile: The corpus holds a mistake; the message is one line.
     """
-    from .tasks import corpus_tasks  # doit loads this package as a plugin in other projects too
+    # What is imported and read here stays: without this the collector walks over it again and
+    # again, for a twentieth of a run with nothing to do (docs/performance.md).
+    gc.disable()
+    try:
+        # doit loads this package as a plugin in other projects too.
+        from .tasks import corpus_tasks
 
-    yield from corpus_tasks(Path(corpus))
+        tasks = list(corpus_tasks(Path(corpus)))
+    finally:
+        gc.freeze()
+        gc.enable()
+    yield from tasks

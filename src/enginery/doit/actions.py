@@ -61,7 +61,7 @@ class LowerModel(msgspec.Struct, frozen=True):
         job = self.job
         try:
             lowering.lower(
-                job.plan.spec, job.request.precision, lowered_path(job).parent, InputDigests()
+                job.plan.spec, job.request.precision, job.plan.model_path.parent, InputDigests()
             )
         except (EngineryError, OSError) as error:
             return _failure(job, error)
@@ -90,15 +90,6 @@ def _failure(job: EngineJob, error: Exception) -> BaseFail:
     if isinstance(error, OSError):
         return TaskError(f"{job.backbone}: {job.plan.path.name} cannot be written: {error}")
     return TaskFailed(f"{job.backbone}: {error}")
-
-
-def lowered_path(job: EngineJob) -> Path:
-    """Where the lowered model of a job is."""
-    from .. import lowering
-
-    root = job.request.lowered_root
-    assert root is not None  # noqa: S101 - jobs always set it
-    return lowering.path_for(root, job.backbone, job.request.precision)
 
 
 def _logger() -> logging.Logger:

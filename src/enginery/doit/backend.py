@@ -9,7 +9,6 @@ another run wrote meanwhile.
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 # The base class is doit's own JSON backend; doit has loaded it already.
 from doit.dependency import JsonDB
 
-from ..atomic import write_atomically
+from ..atomic import random_hex, write_atomically
 from ..digest import read_regular
 from ..errors import IrregularFileError
 
@@ -83,7 +82,7 @@ class HealingJsonDB(JsonDB):  # type: ignore[misc]
         return stored
 
     def _set_aside(self, reason: str) -> dict[str, dict[str, Any]]:
-        aside = f"{self.name}.unreadable-{secrets.token_hex(4)}"
+        aside = f"{self.name}.unreadable-{random_hex()}"
         try:
             os.replace(self.name, aside)  # noqa: PTH105
         except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,7 +22,7 @@ from ..inputs import InputDigests
 from ..jobs import EngineJob, engine_jobs, input_memory
 from ..publish import owned_paths
 from ..verdict import Fault, Verdict
-from .actions import BuildEngine, LowerModel, RemoveArtifact, lowered_path
+from .actions import BuildEngine, LowerModel, RemoveArtifact
 from .uptodate import LoweredUpToDate, VerifiedUpToDate
 
 LOWER = "lower"
@@ -34,9 +33,6 @@ _NAMES_TAKEN = frozenset({LOWER, *(command.get_name() for command in DoitMain.DO
 
 def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
     """See `enginery.doit.engine_tasks`."""
-    # What was imported stays: without this the collector walks over it again and again, for a
-    # twentieth of a run with nothing to do (docs/performance.md).
-    gc.freeze()
     try:
         corpus = read_corpus(path)
         for backbone in corpus.backbones:
@@ -54,8 +50,7 @@ def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
     register_after_fork(ahead, _end_with_doit)
     ahead.expect(job.plan.path for job in jobs)
     checkers = {
-        job.plan.path: VerifiedUpToDate(partial(_judge_engine, job, inputs, ahead), inputs)
-        for job in jobs
+        job.plan.path: VerifiedUpToDate(partial(_judge_engine, job, inputs, ahead)) for job in jobs
     }
     yield from _engine_tasks(jobs, checkers)
     yield from _lowering_tasks(jobs, checkers, inputs)
@@ -96,7 +91,7 @@ def _lowering_tasks(
     for name, users in needed_by.items():
         job = users[0]
         precision = job.request.precision
-        path = lowered_path(job)
+        path = job.plan.model_path
         # A subtask without a group task: doit would report the group as failed, too, and with
         # another exit code. No doit target: doit would make it where nobody needs it.
         yield Task(
@@ -108,7 +103,6 @@ def _lowering_tasks(
             uptodate=[
                 LoweredUpToDate(
                     partial(_judge_lowered, job, inputs),
-                    inputs,
                     [checkers[user.plan.path] for user in users],
                 )
             ],
@@ -126,7 +120,7 @@ def _judge_lowered(job: EngineJob, inputs: InputDigests) -> Verdict:
 
     try:
         return lowering.judge_lowered(
-            job.plan.spec, job.request.precision, lowered_path(job).parent, inputs
+            job.plan.spec, job.request.precision, job.plan.model_path.parent, inputs
         )
     except EngineryError as error:
         return Verdict(Fault.INPUT, str(error))

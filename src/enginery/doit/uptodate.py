@@ -7,14 +7,14 @@ that is where the reason stands.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from doit.dependency import Dependency, MD5Checker, UptodateCalculator
 from doit.task import Task
 
-from ..inputs import InputDigests
 from ..verdict import Verdict
 
 
@@ -30,10 +30,9 @@ class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
         [inspect.Parameter("task", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     )
 
-    def __init__(self, judge: Callable[[], Verdict], inputs: InputDigests) -> None:
+    def __init__(self, judge: Callable[[], Verdict]) -> None:
         super().__init__()
         self._judge = judge
-        self._inputs = inputs
         self._verdict: Verdict | None = None
         self._dependency: Dependency | None = None
 
@@ -45,8 +44,10 @@ class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
     def __call__(self, task: Task) -> bool:
         """Whether doit may skip the task."""
         fresh = self.verdict().fresh
-        if fresh and self._dependency is not None:
-            _heal(self._dependency, task, self._inputs)
+        if self._dependency is not None:
+            noted = _note_times(self._dependency, task)
+            if fresh and not (noted and _is_recorded(self._dependency, task)):
+                self._dependency.save_success(task)
         return fresh
 
     def __repr__(self) -> str:
@@ -66,10 +67,9 @@ class LoweredUpToDate(VerifiedUpToDate):
     def __init__(
         self,
         judge: Callable[[], Verdict],
-        inputs: InputDigests,
         needed_by: Sequence[VerifiedUpToDate],
     ) -> None:
-        super().__init__(judge, inputs)
+        super().__init__(judge)
         self._needed_by = needed_by
 
     def verdict(self) -> Verdict:
@@ -81,34 +81,28 @@ class LoweredUpToDate(VerifiedUpToDate):
         return self._verdict
 
 
-def _heal(dependency: Dependency, task: Task, inputs: InputDigests) -> None:
-    """Record a verified task as done unless doit would find its record to be so already."""
-    get: Callable[[str, str], Any] = dependency._get
-    checker = dependency.checker
-    known = (
-        get(task.name, "checker:") == type(checker).__name__
-        and set(get(task.name, "deps:") or ()) == task.file_dep
-        and all(
-            (state := get(task.name, path)) is not None
-            and not checker.check_modified(path, checker.info(path), state)
-            for path in task.file_dep
-        )
-    )
-    if not known:
-        _note_digests(dependency, task, inputs)
-        dependency.save_success(task)
+def _note_times(dependency: Dependency, task: Task) -> bool:
+    """Note the times of a task's files, so that doit hashes none; whether all were known.
 
-
-def _note_digests(dependency: Dependency, task: Task, inputs: InputDigests) -> None:
-    """Put our digests where doit would put MD5 sums: it does not hash a file whose time it knows.
-
-    doit compares what stands there only for equality; a record that it finds unequal is healed,
-    because the verdict does not rest on it.
+    doit takes a file whose time it knows for unchanged. That would be too little for a user's
+    task; for ours the verdict has looked at the content, and an MD5 sum of every model besides is
+    a tenth of a build.
     """
     if type(dependency.checker) is not MD5Checker:
-        return
+        return False
+    known = True
     for name in task.file_dep:
-        path = Path(name)
-        if (digest := inputs.known(path)) is not None:
-            info = path.stat()
-            dependency._set(task.name, name, (info.st_mtime, info.st_size, digest))
+        with suppress(OSError):
+            info = os.stat(name)  # noqa: PTH116 - doit has the name as text
+            state = dependency._get(task.name, name)
+            if state is None or state[0] != info.st_mtime or state[1] != info.st_size:
+                known = False
+                dependency._set(task.name, name, (info.st_mtime, info.st_size, ""))
+    return known
+
+
+def _is_recorded(dependency: Dependency, task: Task) -> bool:
+    """Whether doit has a record of success with these files; without one it runs the task."""
+    get: Callable[[str, str], Any] = dependency._get
+    deps = set(get(task.name, "deps:") or ())
+    return get(task.name, "checker:") == MD5Checker.__name__ and deps == set(task.file_dep)

@@ -7,10 +7,9 @@ sidecar and provenance, and every engine in that precision is built from it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .. import atomic, provenance, worker
@@ -18,6 +17,7 @@ from ..config import BackboneSpec, PrecisionMode
 from ..errors import EngineBuildError, InputChangedError, RuntimeUnavailableError
 from ..filename import check_model_name, fold
 from ..inputs import InputDigests
+from ..installed import installed_version
 from ..locks import locked
 from ..publish import owned_paths, publish
 from ..recipe import Recipe, input_files
@@ -72,23 +72,31 @@ def lower(spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: Inpu
     path = path_for(root, spec.model_name, precision)
     root.mkdir(parents=True, exist_ok=True)
     with locked(path):
-        recipe = _recipe(inputs.of_model(spec.onnx_path), precision)
-        if not judge(path, recipe).fresh:
+        if not _is_fresh(spec, precision, root, inputs):
             for leftover in atomic.leftovers(owned_paths(path)):
                 leftover.unlink(missing_ok=True)
-            _lower(spec, precision, path, recipe)
+            _lower(spec, precision, path, inputs)
     return path
 
 
-def _lower(spec: BackboneSpec, precision: PrecisionMode, path: Path, recipe: Recipe) -> None:
+def _is_fresh(
+    spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: InputDigests
+) -> bool:
+    there = os.path.lexists(path_for(root, spec.model_name, precision))
+    return there and judge_lowered(spec, precision, root, inputs).fresh
+
+
+def _lower(spec: BackboneSpec, precision: PrecisionMode, path: Path, inputs: InputDigests) -> None:
     started = datetime.now(timezone.utc)
-    with atomic.staged(path) as temporary:
+    with (
+        atomic.staged(path) as temporary,
+        worker.started(
+            f"enginery.lowering.{precision.value}:lower", environment={}, label=path.name
+        ) as convert,
+    ):
+        recipe = _recipe(inputs.of_model(spec.onnx_path), precision)
         try:
-            lowered = worker.run(
-                f"enginery.lowering.{precision.value}:lower",
-                {"model": str(spec.onnx_path), "output": str(temporary)},
-                environment={},
-            )
+            lowered = convert({"model": str(spec.onnx_path), "output": str(temporary)})
         except EngineBuildError:
             # A model that is being written may not even parse; that it changed is the reason.
             _check_inputs(spec, recipe)
@@ -122,11 +130,10 @@ def _recipe(model: Mapping[str, str], precision: PrecisionMode) -> Recipe:
     )
 
 
-@cache
 def _converter_version() -> str:
-    try:
-        return version(_CONVERTER)
-    except PackageNotFoundError:
+    found = installed_version(_CONVERTER)
+    if found is None:
         raise RuntimeUnavailableError(
             f"{_CONVERTER} is not installed; install it with: pip install 'enginery[rtx]'"
-        ) from None
+        )
+    return found

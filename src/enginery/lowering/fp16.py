@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnxconverter_common.float16 import convert_float_to_float16
 
-from ..digest import sha256_file
+from ..digest import write_hashed
 from ..errors import EngineBuildError
 
 # Largest finite value of IEEE 754 binary16, and its smallest subnormal.
@@ -32,10 +32,10 @@ def lower(request: dict[str, str]) -> dict[str, Any]:
         model = _convert(model, request["model"])
     if model.ByteSize() > _PROTOBUF_LIMIT:
         raise EngineBuildError(f"{request['model']} is over 2 GB in fp16; build it in fp32")
-    output = Path(request["output"])
-    output.write_bytes(model.SerializeToString(deterministic=True))
     return {
-        "sha256": sha256_file(output),
+        "sha256": write_hashed(
+            Path(request["output"]), model.SerializeToString(deterministic=True)
+        ),
         "versions": {name: version(name) for name in ("onnx", "onnxconverter-common", "numpy")},
     }
 

@@ -33,10 +33,13 @@ class Runtime(ABC):
         name: The name in corpus.toml and in recipes.
         strongly_typed: Whether the network's precision is that of its ONNX, so that the model
             has to be lowered first; `compile_engine` then gets the lowered model.
+        prepares_inputs: Whether `compile_engine` calls `BuildConfig.prepare_inputs` itself;
+            otherwise it was called before.
     """
 
     name: ClassVar[str]
     strongly_typed: ClassVar[bool]
+    prepares_inputs: ClassVar[bool] = False
 
     @abstractmethod
     def installed_version(self) -> str:

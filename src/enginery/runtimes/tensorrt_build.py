@@ -7,7 +7,6 @@ where bytes come out.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +18,7 @@ from polygraphy.backend.trt import Profile, engine_bytes_from_network
 from polygraphy.exception import PolygraphyException
 from polygraphy.logger import G_LOGGER
 
-from ..digest import CHUNK
+from ..digest import write_hashed
 from ..errors import EngineBuildError
 from .profiles import GraphInput, ProfileRange, check_profiles
 
@@ -66,7 +65,7 @@ def build(request: dict[str, Any]) -> dict[str, str]:
         raise EngineBuildError(log.words() or _one_line(str(error))) from error
     if log.errors:
         raise EngineBuildError(log.words())
-    return {"sha256": _write(engine, Path(wanted.output))}
+    return {"sha256": write_hashed(Path(wanted.output), engine)}
 
 
 def _build_log(trt: ModuleType) -> Any:
@@ -180,17 +179,6 @@ def _pools(trt: ModuleType, wanted: BuildRequest) -> dict[Any, int]:
 
 def _verbosity(trt: ModuleType, options: dict[str, Any]) -> Any:
     return trt.ProfilingVerbosity.__members__[options["profiling_verbosity"].upper()]
-
-
-def _write(engine: Any, output: Path) -> str:
-    hasher = hashlib.sha256()
-    view = memoryview(engine)
-    with output.open("xb") as stream:
-        for start in range(0, view.nbytes, CHUNK):
-            chunk = view[start : start + CHUNK]
-            hasher.update(chunk)
-            stream.write(chunk)
-    return hasher.hexdigest()
 
 
 def _one_line(text: str) -> str:

@@ -6,13 +6,13 @@ import platform
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PrecisionMode
 from ..errors import EngineBuildError, RuntimeUnavailableError
 from ..hardware import HostCapabilities
+from ..installed import first_installed
 from .protocol import Runtime
 
 if TYPE_CHECKING:
@@ -31,10 +31,16 @@ class TensorRTRTX(Runtime):
 
     name = "tensorrt_rtx"
     strongly_typed = True
+    prepares_inputs = True
 
     def installed_version(self) -> str:
         """See `Runtime.installed_version`."""
-        return _installed_version()
+        found = first_installed(_DISTRIBUTIONS)
+        if found is None:
+            raise RuntimeUnavailableError(
+                "TensorRT-RTX is not installed; install it with: pip install 'enginery[rtx]'"
+            )
+        return found
 
     def precisions(self) -> frozenset[PrecisionMode]:
         """See `Runtime.precisions`."""
@@ -71,11 +77,15 @@ class TensorRTRTX(Runtime):
 
         path = build_config.engine_path
         with atomic.staged(path) as temporary:
-            built = worker.run(
+            with worker.started(
                 "enginery.runtimes.tensorrt_build:build",
-                _request(model_path, build_config, target, temporary),
                 environment={"POLYGRAPHY_USE_TENSORRT_RTX": "1"},
-            )
+                label=path.name,
+                preload="tensorrt_rtx",
+            ) as build:
+                if build_config.prepare_inputs:
+                    build_config.prepare_inputs()
+                built = build(_request(model_path, build_config, target, temporary))
             digest = built["sha256"]
             document = build_config.attest(digest) if build_config.attest else None
             publish(temporary, path, digest, document)
@@ -87,21 +97,6 @@ class TensorRTRTX(Runtime):
             trt=target.trt,
             precision=build_config.precision,
         )
-
-
-@cache
-def _installed_version() -> str:
-    for name in _DISTRIBUTIONS:
-        try:
-            metadata = distribution(name).read_text("METADATA") or ""
-        except PackageNotFoundError:
-            continue
-        # `version()` parses all of the metadata as an e-mail, which takes a millisecond.
-        _, _, rest = metadata.partition("\nVersion:")
-        return rest.partition("\n")[0].strip()
-    raise RuntimeUnavailableError(
-        "TensorRT-RTX is not installed; install it with: pip install 'enginery[rtx]'"
-    )
 
 
 @cache

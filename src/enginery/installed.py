@@ -1,0 +1,24 @@
+"""Versions of installed distributions, without importing what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+
+
+@cache
+def installed_version(name: str) -> str | None:
+    """The version of a distribution, or None where it is not installed."""
+    try:
+        metadata = distribution(name).read_text("METADATA") or ""
+    except PackageNotFoundError:
+        return None
+    # `version()` parses all of the metadata as an e-mail, which takes milliseconds.
+    _, _, rest = metadata.partition("\nVersion:")
+    return rest.partition("\n")[0].strip()
+
+
+def first_installed(names: Iterable[str]) -> str | None:
+    """The version of the first of several distributions that is installed."""
+    return next((found for name in names if (found := installed_version(name))), None)
