@@ -47,6 +47,10 @@ class CompileEvents:
             reason=reason,
         )
 
+    def warning(self, text: str) -> None:
+        """A person should know something of the inputs."""
+        self._log(logging.WARNING, "c10.engine.inputs.warning", text, reason=text)
+
     def error(self, model: str, calibration_path: Path | None, error: Exception) -> None:
         """An engine could not be built."""
         self._log(

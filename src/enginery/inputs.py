@@ -92,6 +92,19 @@ class InputDigests:
                 f"the calibration cache {path} {_trouble(error)}; put it there or correct the path"
             ) from error
 
+    def of_data(self, path: Path) -> str:
+        """Digest of a file with data, a plugin or code.
+
+        Raises:
+            EngineBuildError: It is missing or cannot be read.
+        """
+        try:
+            return self._entry(path).sha256
+        except (OSError, ValueError, EngineryError) as error:
+            raise EngineBuildError(
+                f"{path} {_trouble(error)}; put it there or correct the path"
+            ) from error
+
     def save(self) -> None:
         """Write the memory, if there is one and it changed; a folder that is read-only is fine."""
         if self._memory is None or not self._changed:

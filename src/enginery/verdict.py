@@ -34,6 +34,7 @@ class Fault(Enum):
     PROVENANCE = "provenance"
     RECIPE = "recipe"
     INPUT = "input"
+    CHECK = "check"
 
 
 class Verdict(msgspec.Struct, frozen=True):

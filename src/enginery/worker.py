@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import errors
 from .errors import BackboneSpecError, EngineBuildError, EngineryError
@@ -34,6 +34,10 @@ _START = (
 
 _PR_SET_PDEATHSIG = 1
 
+# No library begins a line of its log with this.
+_REPORT = b"\x1eenginery: "
+_LAST_LINES = 100
+
 
 def run(entry: str, request: Mapping[str, Any], *, environment: Mapping[str, str]) -> Any:
     """Call a function in a fresh process and return what it returns; see `started`."""
@@ -43,7 +47,12 @@ def run(entry: str, request: Mapping[str, Any], *, environment: Mapping[str, str
 
 @contextmanager
 def started(
-    entry: str, *, environment: Mapping[str, str], label: str = "", preload: str = ""
+    entry: str,
+    *,
+    environment: Mapping[str, str],
+    label: str = "",
+    preload: str = "",
+    show: Callable[[str], None] | None = None,
 ) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
     """Start a fresh process that loads its libraries, and yield how to call it, once.
 
@@ -54,6 +63,7 @@ def started(
         environment: Variables set for the child on top of this process's own.
         label: What it works on, for a person who looks at the list of processes.
         preload: A module that the function is going to import.
+        show: Called, in a thread, with what the function says through `report`.
 
     The call takes the request in JSON's types and returns what the function returns.
 
@@ -75,7 +85,7 @@ def started(
             env={**_clean_environment(), **environment},
         ) as child:
             try:
-                yield partial(_call, child, held)
+                yield partial(_call, child, held, show)
             finally:
                 child.kill()
     finally:
@@ -83,13 +93,40 @@ def started(
         os.close(held)
 
 
-def _call(child: subprocess.Popen[bytes], held: int, request: Mapping[str, Any]) -> Any:
+def _call(
+    child: subprocess.Popen[bytes],
+    held: int,
+    show: Callable[[str], None] | None,
+    request: Mapping[str, Any],
+) -> Any:
     with suppress(BrokenPipeError), open(held, "wb", closefd=False) as stream:
         stream.write(json.dumps(request).encode() + b"\n")
-    reply, words = child.communicate()
-    if child.returncode != 0 or not reply:
-        raise EngineBuildError(_last_words(child.returncode, words))
+    words: list[bytes] = []
+    listener = threading.Thread(target=_listen, args=(child.stderr, words, show), daemon=True)
+    listener.start()
+    assert child.stdout is not None  # noqa: S101 - it is a pipe
+    reply = child.stdout.read()
+    listener.join()
+    if child.wait() != 0 or not reply:
+        raise EngineBuildError(_last_words(child.returncode, b"".join(words)))
     return _unwrap(json.loads(reply))
+
+
+def _listen(stream: BinaryIO, words: list[bytes], show: Callable[[str], None] | None) -> None:
+    """Read the child's standard error: what it reports goes on, the last of the rest is kept."""
+    for line in stream:
+        if line.startswith(_REPORT):
+            if show:
+                show(line.removeprefix(_REPORT).decode("utf-8", "replace").rstrip())
+        else:
+            words.append(line)
+            del words[:-_LAST_LINES]
+
+
+def report(text: str) -> None:
+    """In the child: say how far the work is, in one line that the parent may show."""
+    sys.stderr.write(f"{_REPORT.decode()}{text}\n")
+    sys.stderr.flush()
 
 
 def main() -> None:
