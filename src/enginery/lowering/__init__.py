@@ -7,27 +7,26 @@ sidecar and provenance, and every engine in that precision is built from it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from .. import atomic, provenance, worker
-from ..config import BackboneSpec, PrecisionMode
-from ..errors import EngineBuildError, InputChangedError, RuntimeUnavailableError
+from ..config import BackboneSpec, LoweringOptions, PrecisionMode
+from ..errors import CalibrationCacheError, RuntimeUnavailableError
 from ..filename import check_model_name, fold
 from ..inputs import InputDigests
-from ..installed import installed_version
-from ..locks import locked
-from ..publish import owned_paths, publish
-from ..recipe import Recipe, input_files
-from ..verdict import Verdict, judge
+from ..installed import first_installed
+from ..step import Step
+from .data import fault_of_data, remove_unnamed_data
 
 KIND = "lowered-onnx"
 
 # Raised when this package changes what a lowered model looks like.
-_REVISION = "1"
-_CONVERTER = "onnxconverter-common"
+_REVISION = "2"
+
+# What makes the bytes; a package with a GPU has the same modules under another name.
+_TOOLS = (("onnx",), ("onnxruntime", "onnxruntime-gpu"), ("ml_dtypes",))
 
 
 def path_for(root: Path, model_name: str, precision: PrecisionMode) -> Path:
@@ -40,100 +39,99 @@ def toolchain(precision: PrecisionMode) -> Mapping[str, str]:
     """Name to version of whatever determines a lowered model's bytes; empty for fp32.
 
     Raises:
-        RuntimeUnavailableError: The converter is not installed.
+        RuntimeUnavailableError: A converter is not installed.
     """
     if precision is PrecisionMode.FP32:
         return {}
-    return {"lowering": f"{_REVISION}, {_CONVERTER} {_converter_version()}"}
+    tools = [f"{names[0]} {_version(names)}" for names in _TOOLS]
+    return {"lowering": ", ".join([_REVISION, *tools])}
 
 
-def judge_lowered(
-    spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: InputDigests
-) -> Verdict:
-    """Whether the lowered ONNX of a backbone is what its model gives."""
-    recipe = _recipe(inputs.of_model(spec.onnx_path), precision)
-    return judge(path_for(root, spec.model_name, precision), recipe)
+def settings(options: LoweringOptions, precision: PrecisionMode) -> dict[str, Any]:
+    """What the options set for a precision, for recipes: those that are left alone are left out."""
+    if precision is PrecisionMode.FP32:
+        return {}
+    found = {
+        name: value
+        for name, value in options.as_dict().items()
+        if value != LoweringOptions().as_dict()[name]
+    }
+    if precision is not PrecisionMode.INT8:
+        found.pop("int8_with", None)
+        found.pop("uncovered_percent", None)
+    return found
 
 
-def lower(spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: InputDigests) -> Path:
-    """The ONNX of a backbone in a precision, lowered now if it was not already.
+def lowering_step(
+    spec: BackboneSpec,
+    precision: PrecisionMode,
+    root: Path,
+    calibration: Path | None,
+    *,
+    warn: Callable[[str], None] | None = None,
+) -> Step:
+    """How the ONNX of a backbone is lowered to a precision.
 
     Args:
         spec: The backbone.
-        precision: The precision wanted; fp32 is the model as it is.
-        root: Folder of lowered models; made if it is not there.
-        inputs: Digests of the model.
+        precision: Any but fp32, which is the model as it is.
+        root: Folder of lowered models.
+        calibration: TensorRT calibration cache, for int8.
+        warn: Called with what a person should know of the calibration cache.
 
     Raises:
-        EngineBuildError: The model cannot be lowered, or changed while it was.
+        RuntimeUnavailableError: A converter is not installed.
     """
-    if precision is PrecisionMode.FP32:
-        return spec.onnx_path
-    path = path_for(root, spec.model_name, precision)
-    root.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        if not _is_fresh(spec, precision, root, inputs):
-            for leftover in atomic.leftovers(owned_paths(path)):
-                leftover.unlink(missing_ok=True)
-            _lower(spec, precision, path, inputs)
-    return path
-
-
-def _is_fresh(
-    spec: BackboneSpec, precision: PrecisionMode, root: Path, inputs: InputDigests
-) -> bool:
-    there = os.path.lexists(path_for(root, spec.model_name, precision))
-    return there and judge_lowered(spec, precision, root, inputs).fresh
-
-
-def _lower(spec: BackboneSpec, precision: PrecisionMode, path: Path, inputs: InputDigests) -> None:
-    started = datetime.now(timezone.utc)
-    with (
-        atomic.staged(path) as temporary,
-        worker.started(
-            f"enginery.lowering.{precision.value}:lower", environment={}, label=path.name
-        ) as convert,
-    ):
-        recipe = _recipe(inputs.of_model(spec.onnx_path), precision)
-        try:
-            lowered = convert({"model": str(spec.onnx_path), "output": str(temporary)})
-        except EngineBuildError:
-            # A model that is being written may not even parse; that it changed is the reason.
-            _check_inputs(spec, recipe)
-            raise
-        _check_inputs(spec, recipe)
-        document = provenance.write_statement(
-            path,
-            lowered["sha256"],
-            recipe,
-            dependencies=input_files(recipe.inputs, {"onnx": spec.onnx_path.name}),
-            versions=lowered["versions"],
-            started=started,
-        )
-        publish(temporary, path, lowered["sha256"], document)
-
-
-def _check_inputs(spec: BackboneSpec, recipe: Recipe) -> None:
-    if InputDigests().of_model(spec.onnx_path) != recipe.inputs:
-        raise InputChangedError(
-            f"{spec.onnx_path} changed while it was lowered; nothing was published, run again"
-        )
-
-
-def _recipe(model: Mapping[str, str], precision: PrecisionMode) -> Recipe:
-    return Recipe(
+    int8 = precision is PrecisionMode.INT8
+    cache = calibration if int8 else None
+    return Step(
+        path=path_for(root, spec.model_name, precision),
         kind=KIND,
-        inputs=dict(model),
-        build={"precision": precision.value},
-        toolchain=dict(toolchain(precision)),
-        target={},
+        inputs=partial(_inputs, spec, precision, cache),
+        build={"precision": precision.value, **settings(spec.lowering, precision)},
+        toolchain=toolchain(precision),
+        names={"onnx": spec.onnx_path.name, **({"calibration": cache.name} if cache else {})},
+        entry=f"enginery.lowering.{precision.value}:lower",
+        request={
+            "model": str(spec.onnx_path),
+            "options": spec.lowering.as_dict(),
+            "calibration": str(cache) if cache else None,
+        },
+        before=partial(_check_bound, spec, cache, warn) if cache else None,
+        fault=fault_of_data,
+        tidy=remove_unnamed_data,
     )
 
 
-def _converter_version() -> str:
-    found = installed_version(_CONVERTER)
+def _inputs(
+    spec: BackboneSpec, precision: PrecisionMode, cache: Path | None, inputs: InputDigests
+) -> dict[str, str]:
+    found = inputs.of_model(spec.onnx_path)
+    if precision is PrecisionMode.INT8:
+        if cache is None:
+            raise CalibrationCacheError(
+                f"int8 of {spec.model_name} needs a calibration cache; name one, "
+                "or have one computed"
+            )
+        found["calibration"] = inputs.of_calibration(cache)
+    return found
+
+
+def _check_bound(
+    spec: BackboneSpec,
+    cache: Path,
+    warn: Callable[[str], None] | None,
+    inputs: InputDigests,
+) -> None:
+    from ..calibration.binding import check_bound  # not where nothing is in int8
+
+    check_bound(cache, spec.onnx_path, inputs, warn)
+
+
+def _version(names: tuple[str, ...]) -> str:
+    found = first_installed(names)
     if found is None:
         raise RuntimeUnavailableError(
-            f"{_CONVERTER} is not installed; install it with: pip install 'enginery[rtx]'"
+            f"{names[0]} is not installed; install it with: pip install 'enginery[rtx]'"
         )
     return found
