@@ -1,0 +1,112 @@
+"""A calibration cache as a step: made from the model and the data by ONNX Runtime."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .. import lowering
+from ..config import BackboneSpec, CalibrateSpec, PrecisionMode
+from ..errors import CalibrationCacheError, RuntimeUnavailableError
+from ..inputs import InputDigests
+from ..installed import first_installed
+from ..step import Step
+
+KIND = "calibration-cache"
+
+# Raised when this package changes how a cache is computed.
+_REVISION = "1"
+_CALLABLE = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*")
+
+
+def calibration_step(
+    spec: BackboneSpec,
+    calibrate: CalibrateSpec,
+    cache: Path,
+    *,
+    show: Callable[[str], None] | None = None,
+) -> Step:
+    """How the calibration cache of a backbone is computed.
+
+    Args:
+        spec: The backbone.
+        calibrate: The data and the method.
+        cache: Where the cache is to be.
+        show: Called with how far it is.
+
+    Raises:
+        RuntimeUnavailableError: ONNX Runtime is not installed.
+    """
+    return Step(
+        path=cache,
+        kind=KIND,
+        inputs=partial(_inputs, spec, calibrate),
+        build={**_settings(calibrate), **lowering.settings(spec.lowering, PrecisionMode.FP16)},
+        toolchain={"calibration": f"{_REVISION}, onnxruntime {_onnxruntime()}"},
+        names={"onnx": spec.onnx_path.name},
+        entry="enginery.calibration.compute:compute",
+        request={
+            "model": str(spec.onnx_path),
+            "data": _request_data(calibrate),
+            "method": calibrate.method,
+            "percentile": calibrate.percentile,
+            "input_name": _npy_input(spec),
+            "options": spec.lowering.as_dict(),
+        },
+        show=show,
+    )
+
+
+def data_files(pattern: str, folder: Path) -> list[Path]:
+    """The files that a pattern matches, sorted; relative to a folder."""
+    return [Path(found) for found in sorted(glob.glob(os.path.join(folder, pattern)))]  # noqa: PTH118, PTH207 - the pattern may be absolute
+
+
+def _settings(calibrate: CalibrateSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {"method": calibrate.method}
+    if calibrate.method == "percentile":
+        found["percentile"] = calibrate.percentile
+    if _CALLABLE.fullmatch(calibrate.data):
+        found["data"] = calibrate.data
+    return found
+
+
+def _npy_input(spec: BackboneSpec) -> str:
+    """The input that arrays without a name are for; "" is the only one that the model has."""
+    return "" if spec.profiles else spec.input_name
+
+
+def _request_data(calibrate: CalibrateSpec) -> list[str] | dict[str, str]:
+    if _CALLABLE.fullmatch(calibrate.data):
+        return {"callable": calibrate.data, "folder": str(calibrate.folder.absolute())}
+    return [str(path) for path in data_files(calibrate.data, calibrate.folder)]
+
+
+def _inputs(spec: BackboneSpec, calibrate: CalibrateSpec, inputs: InputDigests) -> dict[str, str]:
+    found = inputs.of_model(spec.onnx_path)
+    if match := _CALLABLE.fullmatch(calibrate.data):
+        files = [calibrate.folder / (match["module"].replace(".", "/") + ".py")]
+    else:
+        files = data_files(calibrate.data, calibrate.folder)
+    if not files:
+        raise CalibrationCacheError(
+            f"no file in {calibrate.folder} matches {calibrate.data!r}; put the calibration data "
+            "there, or correct the pattern"
+        )
+    for file in files:
+        found[f"data/{os.path.relpath(file, calibrate.folder)}"] = inputs.of_data(file)
+    return found
+
+
+def _onnxruntime() -> str:
+    version = first_installed(("onnxruntime", "onnxruntime-gpu"))
+    if version is None:
+        raise RuntimeUnavailableError(
+            "calibration needs onnxruntime; install it with: pip install 'enginery[rtx]'"
+        )
+    return version
