@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import atomic, lowering, provenance
+from . import atomic, provenance
 from .build import (
     BuildConfig,
     CompileOutcome,
@@ -20,9 +21,9 @@ from .build import (
 )
 from .config import EngineCompileRequest
 from .errors import (
+    BackboneSpecError,
     CalibrationCacheError,
     EngineBuildError,
-    EngineIntegrityError,
     EngineryError,
     InputChangedError,
 )
@@ -36,6 +37,9 @@ from .runtimes.protocol import CompileEngineCallable, Runtime
 from .sidecar import Sha256Sidecar
 from .verdict import Fault
 from .version import __version__
+
+# Where a shape is at fault that no explicit profile gives.
+_DEFAULT = ("input_name", "expected_input_shape")
 
 
 class EngineCompiler:
@@ -90,7 +94,7 @@ class EngineCompiler:
         for leftover in atomic.leftovers(owned_paths(plan.path)):
             leftover.unlink(missing_ok=True)
         began = time.perf_counter()
-        entry = self._build(plan, _Witness(plan, inputs))
+        entry = self._build(plan, _Witness(plan, inputs, self._events.warning))
         return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)
 
     def _build(self, plan: EnginePlan, witness: _Witness) -> EngineCacheEntry:
@@ -113,9 +117,11 @@ class EngineCompiler:
         )
         try:
             entry = runtime.compile_engine(witness.model, config)
-        except EngineBuildError:
+        except EngineBuildError as error:
             # A model that is being written may not even parse; that it changed is the reason.
             witness.check_inputs()
+            if isinstance(error, BackboneSpecError) and error.field in _DEFAULT and spec.profiles:
+                raise BackboneSpecError(str(error), field="profiles") from error
             raise
         if not witness.attested:
             _record_afterwards(plan.path, witness)
@@ -130,11 +136,12 @@ class _Witness:
         attested: Whether the provenance was written.
     """
 
-    def __init__(self, plan: EnginePlan, inputs: InputDigests) -> None:
+    def __init__(self, plan: EnginePlan, inputs: InputDigests, warn: Callable[[str], None]) -> None:
         self._plan, self._inputs = plan, inputs
+        self._lowering = plan.lowering(warn) if plan.is_lowered else None
         self._recipe: Recipe | None = None
         self._started = datetime.now(timezone.utc)
-        self.model = plan.model_path
+        self.model = self._lowering.path if self._lowering else plan.spec.onnx_path
         self.attested = False
 
     def prepare_inputs(self) -> None:
@@ -144,18 +151,18 @@ class _Witness:
             EngineBuildError: An input is missing, or the model cannot be lowered.
             CalibrationCacheError: The calibration cache is missing.
         """
-        plan = self._plan
-        self._recipe = plan.recipe(self._inputs)
-        if plan.is_lowered:
-            lowering.lower(plan.spec, plan.request.precision, self.model.parent, self._inputs)
+        self._recipe = self._plan.recipe(self._inputs)
+        if self._lowering:
+            self._lowering.make(self._inputs)
 
     def check_inputs(self) -> None:
         """Raise InputChangedError unless every input is what it was before the build."""
         if self._recipe is None:
             return
-        before, now = self._recipe.inputs, self._plan.input_digests(InputDigests())
+        inputs = InputDigests()
+        before, now = self._recipe.inputs, self._plan.input_digests(inputs)
         changed = input_files(dict(now.items() ^ before.items()), self._plan.input_names())
-        if not changed and self._plan.is_lowered and not _is_intact(self.model):
+        if not changed and self._lowering and not self._lowering.judge(inputs).fresh:
             changed = {self.model.name: ""}
         if changed:
             raise InputChangedError(
@@ -177,13 +184,6 @@ class _Witness:
             versions={"enginery": __version__},
             started=self._started,
         )
-
-
-def _is_intact(lowered: Path) -> bool:
-    try:
-        return Sha256Sidecar.verify(lowered)
-    except EngineIntegrityError:
-        return False
 
 
 def _summary(results: list[EngineCompileResult]) -> EngineCompileSummary:

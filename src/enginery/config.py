@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -48,8 +49,23 @@ class OptimizationProfile:
     index: int = 0
 
 
+_Mib = Annotated[int, Meta(ge=1)]
+
+
+class MemoryPools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of TensorRT's memory pools besides the workspace, in MiB; see `MemoryPoolType`."""
+
+    tactic_dram: _Mib | None = None
+    tactic_shared_memory: _Mib | None = None
+    dla_managed_sram: _Mib | None = None
+    dla_local_dram: _Mib | None = None
+    dla_global_dram: _Mib | None = None
+
+
 class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of TensorRT's `IBuilderConfig`, each under the name that it has there.
+
+    Those that are None are left to the runtime's fixed value and out of recipes.
 
     Attributes:
         builder_optimization_level: 0 (quick build) to 5 (fast engine); TensorRT's default is 3.
@@ -57,6 +73,12 @@ class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         max_aux_streams: Auxiliary CUDA streams; -1 leaves the number to TensorRT's heuristics.
         tf32: Whether fp32 matrix products may use TF32 tensor cores (TensorRT's default).
         sparse_weights: Whether 2:4 structured sparsity of the weights may be used.
+        weight_streaming: Whether weights may be streamed from host memory at run time.
+        avg_timing_iterations: How often a tactic is timed.
+        tactic_sources: Where tactics may come from, by their names in `TacticSource`.
+        tiling_optimization_level: "none", "fast", "moderate" or "full".
+        memory_pools: Limits of memory pools.
+        plugins: Plugin libraries; in corpus.toml relative to it.
     """
 
     builder_optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
@@ -64,10 +86,85 @@ class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_aux_streams: Annotated[int, Meta(ge=-1)] = -1
     tf32: bool = True
     sparse_weights: bool = False
+    weight_streaming: bool | None = None
+    avg_timing_iterations: Annotated[int, Meta(ge=1)] | None = None
+    tactic_sources: tuple[str, ...] | None = None
+    tiling_optimization_level: Literal["none", "fast", "moderate", "full"] | None = None
+    memory_pools: MemoryPools | None = None
+    plugins: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, int | str | bool]:
+    def as_dict(self) -> dict[str, Any]:
+        """Name to value in JSON's types, for recipes and requests.
+
+        Plugin libraries are not among them: recipes name them by content, among the inputs.
+        """
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        del found["plugins"]
+        if self.memory_pools:
+            found["memory_pools"] = _given(found["memory_pools"])
+        return _given(found)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+class LoweringOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model is lowered to a precision.
+
+    Attributes:
+        keep_nodes: Names of nodes that stay in fp32.
+        keep_operators: Operators, such as "Softmax", whose nodes all stay in fp32.
+        int8_with: What an int8 model computes in where it is not quantized.
+        io: Types of inputs and outputs: "declared" as in the model, or "lowered" too.
+        uncovered_percent: Of the tensors that int8 quantizes, how many a calibration cache may
+            leave without a scale before it is refused.
+    """
+
+    keep_nodes: tuple[str, ...] = ()
+    keep_operators: tuple[str, ...] = ()
+    int8_with: Literal["fp16", "fp32"] = "fp16"
+    io: Literal["declared", "lowered"] = "declared"
+    uncovered_percent: Annotated[int, Meta(ge=0, le=100)] = 10
+
+    def as_dict(self) -> dict[str, int | str | list[str]]:
         """Name to value, for recipes and requests."""
-        return msgspec.structs.asdict(self)
+        return {**msgspec.structs.asdict(self), "keep_nodes": list(self.keep_nodes),
+                "keep_operators": list(self.keep_operators)}  # fmt: skip
+
+
+class CalibrateSpec(msgspec.Struct, frozen=True):
+    """How a calibration cache is computed.
+
+    Attributes:
+        data: The pattern of the files or the "module:function" that yields the feeds.
+        folder: What the pattern or the module is relative to.
+        method: How ranges are found: "entropy", "minmax" or "percentile".
+        percentile: Which percentile, as text: recipes hold no floats.
+    """
+
+    data: str
+    folder: Path
+    method: Literal["entropy", "minmax", "percentile"]
+    percentile: str
+
+
+class CheckSpec(msgspec.Struct, frozen=True):
+    """How a lowered model is compared with the original.
+
+    Attributes:
+        data: Pattern of files with inputs, or None for generated ones.
+        folder: What the pattern is relative to.
+        samples: How many inputs are generated.
+        seed: Seed of the generated inputs.
+        tolerances: Precision to name to bound; a bound is text because recipes hold no floats.
+    """
+
+    folder: Path
+    data: str | None = None
+    samples: int = 4
+    seed: int = 0
+    tolerances: Mapping[PrecisionMode, Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +179,7 @@ class BackboneSpec:
         profiles: Explicit optimization profiles; they override the default one, which has
             min == opt == max == `expected_input_shape`.
         builder: Builder options.
+        lowering: How the model is lowered where the precision is not that of the model.
     """
 
     model_name: str
@@ -90,6 +188,7 @@ class BackboneSpec:
     input_name: str = "input"
     profiles: tuple[OptimizationProfile, ...] = ()
     builder: BuilderOptions = BuilderOptions()
+    lowering: LoweringOptions = LoweringOptions()
 
     @property
     def optimization_profiles(self) -> tuple[OptimizationProfile, ...]:

@@ -15,9 +15,16 @@ from typing import Any
 
 import msgspec
 
-from .config import BackboneSpec, OptimizationProfile, PrecisionMode
+from .config import (
+    BackboneSpec,
+    CalibrateSpec,
+    CheckSpec,
+    OptimizationProfile,
+    PrecisionMode,
+)
 from .corpus_tables import (
     BackboneTable,
+    CalibrateTable,
     CorpusFile,
     CorpusTable,
     ProfileTable,
@@ -27,7 +34,7 @@ from .corpus_tables import (
     read_table,
 )
 from .errors import CorpusError
-from .filename import check_model_name, check_version
+from .filename import check_model_name, check_version, fold
 from .hardware import Sm, canonical_sm
 
 if sys.version_info >= (3, 11):
@@ -37,27 +44,60 @@ else:  # pragma: no cover - the same parser under its name before Python 3.11
 
 SCHEMA = 1
 
+STATE = ".enginery"
+"""Folder beside the corpus file: what is made on the way, and remembered digests of inputs."""
+
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class TargetSpec(msgspec.Struct, frozen=True):
-    """A target as the corpus names it; `trt` is None where the installed version is meant."""
+    """A target as the corpus names it.
+
+    Attributes:
+        trt: TensorRT version, None where the installed one is meant.
+        precisions: What is built for it where a backbone does not say; None where the corpus says.
+    """
 
     name: str
     runtime: str
     sm: Sm
     jetpack: str | None
     trt: str | None
+    precisions: tuple[PrecisionMode, ...] | None = None
 
 
 class CorpusBackbone(msgspec.Struct, frozen=True):
-    """A backbone and what is to be built of it."""
+    """A backbone and what is to be built of it.
+
+    Attributes:
+        spec: The backbone.
+        builds: Target to the precisions that are built for it.
+        workspace_mb: Workspace memory pool in MiB.
+        calibration_path: TensorRT calibration cache, or None.
+        calibrate: How that cache is computed, or None where it is given.
+        check: How lowered models are compared with the original.
+        checked: Whether a plain `doit` makes that comparison.
+        require_check: Whether an engine is fresh only with a check that passes.
+    """
 
     spec: BackboneSpec
-    precisions: tuple[PrecisionMode, ...]
-    targets: tuple[str, ...]
+    builds: Mapping[str, tuple[PrecisionMode, ...]]
     workspace_mb: int
     calibration_path: Path | None
+    calibrate: CalibrateSpec | None
+    check: CheckSpec
+    checked: bool
+    require_check: bool
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets, in the order of the file."""
+        return tuple(self.builds)
+
+    @property
+    def precisions(self) -> tuple[PrecisionMode, ...]:
+        """Every precision that is built for some target."""
+        return tuple(dict.fromkeys(mode for modes in self.builds.values() for mode in modes))
 
 
 class Corpus(msgspec.Struct, frozen=True):
@@ -137,7 +177,16 @@ def _target(path: Path, name: str, table: dict[str, Any]) -> TargetSpec:
                 check_version(what, version)
             except ValueError as error:
                 raise mistake(path, f"{key}.{what}", str(error)) from error
-    return TargetSpec(name, read.runtime, sm, read.jetpack, read.trt)
+    if read.precision:
+        _check_distinct(path, f"{key}.precision", read.precision)
+    return TargetSpec(
+        name,
+        read.runtime,
+        sm,
+        read.jetpack,
+        read.trt,
+        tuple(read.precision) if read.precision else None,
+    )
 
 
 def _backbone(
@@ -153,8 +202,6 @@ def _backbone(
     except ValueError as error:
         raise mistake(path, key, str(error)) from error
     read = read_table(path, key, table, BackboneTable)
-    precisions = read.precision or defaults.precision or [PrecisionMode.FP32]
-    _check_distinct(path, f"{key}.precision", precisions)
     names = read.targets or defaults.targets
     if not names:
         raise mistake(path, f"{key}.targets", "there is none; name one, here or under [corpus]")
@@ -169,22 +216,84 @@ def _backbone(
             f"{key}.expected_input_shape",
             "is missing; write the input's shape, for example [1, 3, 224, 224], or profiles",
         )
+    builds = {target: _precisions(path, key, read, targets[target], defaults) for target in names}
+    if isinstance(read.precision, dict):
+        for target in read.precision:
+            if target not in builds:
+                hint = nearest(target, builds) or "remove it"
+                raise mistake(
+                    path, f"{key}.precision", f"{target!r} is none of its targets; {hint}"
+                )
+    int8 = any(PrecisionMode.INT8 in modes for modes in builds.values())
+    if int8 and not (read.calibration or read.calibrate):
+        raise mistake(
+            path,
+            f"{key}.calibration",
+            "int8 needs a calibration cache; write calibration = "
+            f'"{name}.calib" for one that is there, or a table [{key}.calibrate] to compute it',
+        )
     return CorpusBackbone(
-        spec=BackboneSpec(
-            model_name=name,
-            onnx_path=_beside(path, f"{key}.onnx", read.onnx),
-            expected_input_shape=tuple(read.expected_input_shape or ()),
-            input_name=read.input_name,
-            profiles=_profiles(path, key, read.profiles),
-            builder=read.builder,
-        ),
-        precisions=tuple(precisions),
-        targets=tuple(names),
+        spec=_spec(path, name, read),
+        builds=builds,
         workspace_mb=read.workspace_mb or defaults.workspace_mb,
-        calibration_path=(
-            _beside(path, f"{key}.calibration", read.calibration) if read.calibration else None
+        calibration_path=_calibration_path(path, name, read),
+        calibrate=_calibrate(path, read.calibrate),
+        check=_check(path, key, read.check),
+        checked=read.check is not None,
+        require_check=(
+            defaults.require_check if read.require_check is None else read.require_check
         ),
     )
+
+
+def _spec(path: Path, name: str, read: BackboneTable) -> BackboneSpec:
+    key = f"backbones.{name}"
+    plugins = [
+        str(_beside(path, f"{key}.builder.plugins", plugin)) for plugin in read.builder.plugins
+    ]
+    return BackboneSpec(
+        model_name=name,
+        onnx_path=_beside(path, f"{key}.onnx", read.onnx),
+        expected_input_shape=tuple(read.expected_input_shape or ()),
+        input_name=read.input_name,
+        profiles=_profiles(path, key, read.profiles),
+        builder=msgspec.structs.replace(read.builder, plugins=tuple(plugins)),
+        lowering=read.lowering,
+    )
+
+
+def _precisions(
+    path: Path, key: str, read: BackboneTable, target: TargetSpec, defaults: CorpusTable
+) -> tuple[PrecisionMode, ...]:
+    """What is built of a backbone for a target: the nearest word counts."""
+    own = read.precision
+    if isinstance(own, dict):
+        own = own.get(target.name)
+    found = own or target.precisions or defaults.precision or (PrecisionMode.FP32,)
+    _check_distinct(path, f"{key}.precision", found)
+    return tuple(found)
+
+
+def _calibration_path(path: Path, name: str, read: BackboneTable) -> Path | None:
+    if read.calibration:
+        return _beside(path, f"backbones.{name}.calibration", read.calibration)
+    if read.calibrate:
+        return path.parent / STATE / "calibration" / f"{fold(name)}.calib"
+    return None
+
+
+def _calibrate(path: Path, read: CalibrateTable | None) -> CalibrateSpec | None:
+    if read is None:
+        return None
+    return CalibrateSpec(read.data, path.parent, read.method, repr(read.percentile))
+
+
+def _check(path: Path, key: str, table: dict[str, Any] | None) -> CheckSpec:
+    if table is None:
+        return CheckSpec(folder=path.parent)
+    from .corpus_check import read_check
+
+    return read_check(path, key, table)
 
 
 def _profiles(path: Path, key: str, tables: list[ProfileTable]) -> tuple[OptimizationProfile, ...]:

@@ -7,14 +7,19 @@ value out of bounds is refused by them, and the refusal is put in the words of t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
 
-from .config import DEFAULT_WORKSPACE_MB, BuilderOptions, PrecisionMode
+from .config import (
+    DEFAULT_WORKSPACE_MB,
+    BuilderOptions,
+    LoweringOptions,
+    PrecisionMode,
+)
 from .errors import CorpusError
 
 _Positive = Annotated[int, Meta(ge=1)]
@@ -35,6 +40,7 @@ class CorpusTable(_Table):
     precision: _Precisions | None = None
     targets: _Names | None = None
     workspace_mb: _Positive = DEFAULT_WORKSPACE_MB
+    require_check: bool = False
 
 
 class TargetTable(_Table):
@@ -42,6 +48,7 @@ class TargetTable(_Table):
 
     runtime: _Text
     sm: int | list[int]
+    precision: _Precisions | None = None
     jetpack: _Text | None = None
     trt: _Text | None = None
 
@@ -54,18 +61,30 @@ class ProfileTable(_Table):
     max: dict[str, _Shape]
 
 
+class CalibrateTable(_Table):
+    """`[backbones.<name>.calibrate]`: how the calibration cache is computed."""
+
+    data: _Text
+    method: Literal["entropy", "minmax", "percentile"] = "percentile"
+    percentile: Annotated[float, Meta(gt=50, le=100)] = 99.99
+
+
 class BackboneTable(_Table):
     """`[backbones.<name>]`: a model, its shapes, and what to build of it."""
 
     onnx: _Text
     expected_input_shape: _Shape | None = None
     input_name: _Text = "input"
-    precision: _Precisions | None = None
+    precision: _Precisions | dict[str, _Precisions] | None = None
     targets: _Names | None = None
     workspace_mb: _Positive | None = None
     calibration: _Text | None = None
+    calibrate: CalibrateTable | None = None
     profiles: list[ProfileTable] = []
     builder: BuilderOptions = BuilderOptions()
+    lowering: LoweringOptions = LoweringOptions()
+    check: dict[str, Any] | None = None
+    require_check: bool | None = None
 
 
 class CorpusFile(_Table):
@@ -107,15 +126,27 @@ def _explain(fault: str, inner: str, kind: type[Any]) -> str:
     said = fault[0].lower() + fault[1:].replace("`", "")
     if fault.startswith("Expected `object`") and (table := _TABLES.get(inner or kind.__name__)):
         return f"{said}; write a table, for example {table}"
-    name = re.split(r"[.\[]", inner)[-1 if "builder." in inner else 0]
+    name = re.split(r"[.\[]", inner)[-1 if "." in inner and "[" not in inner else 0]
     return f"{said}; write for example {_example(name)}"
 
 
 def _owner(inner: str, kind: type[Any]) -> type[Any]:
     """The type of the table at a place inside a table of type `kind`."""
-    if inner == "builder":
-        return BuilderOptions
-    return ProfileTable if inner.startswith("profiles[") else kind
+    for part in filter(None, re.sub(r"\[.*?\]", "", inner).split(".")):
+        types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        kind = next(filter(_is_table, _parts(types[part])), kind)
+    return kind
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """A type and the types that it is made of."""
+    yield kind
+    for part in get_args(kind):
+        yield from _parts(part)
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 _EXAMPLES = {
@@ -137,6 +168,27 @@ _EXAMPLES = {
     "max_aux_streams": "max_aux_streams = 2",
     "tf32": "tf32 = false",
     "sparse_weights": "sparse_weights = true",
+    "weight_streaming": "weight_streaming = true",
+    "avg_timing_iterations": "avg_timing_iterations = 8",
+    "tactic_sources": 'tactic_sources = ["CUBLAS"]',
+    "tiling_optimization_level": 'tiling_optimization_level = "fast"',
+    "plugins": 'plugins = ["libplugin.so"]',
+    "keep_nodes": 'keep_nodes = ["head"]',
+    "keep_operators": 'keep_operators = ["Softmax"]',
+    "int8_with": 'int8_with = "fp16"',
+    "io": 'io = "declared"',
+    "uncovered_percent": "uncovered_percent = 10",
+    "data": 'data = "calib/*.npz"',
+    "method": 'method = "entropy"',
+    "percentile": "percentile = 99.99",
+    "samples": "samples = 4",
+    "seed": "seed = 0",
+    "require_check": "require_check = true",
+    "max_abs": "max_abs = 0.01",
+    "max_rel": "max_rel = 0.1",
+    "min_cosine": "min_cosine = 0.999",
+    "min_snr_db": "min_snr_db = 40.0",
+    "min_equal": "min_equal = 0.98",
     "profiles": "min = { input = [1, 3, 224, 224] }, and opt and max likewise",
     "min": "min = { input = [1, 3, 224, 224] }",
     "opt": "opt = { input = [4, 3, 224, 224] }",
@@ -148,6 +200,13 @@ _TABLES = {
     "targets": "[targets.rtx]",
     "backbones": "[backbones.resnet50]",
     "builder": "builder = { tf32 = false }",
+    "builder.memory_pools": "memory_pools = { tactic_shared_memory = 1 }",
+    "lowering": 'lowering = { keep_operators = ["Softmax"] }',
+    "calibrate": 'calibrate = { data = "calib/*.npz" }',
+    "check": "check = { samples = 4 }",
+    "fp16": "fp16 = { min_cosine = 0.999 }",
+    "bf16": "bf16 = { min_cosine = 0.99 }",
+    "int8": "int8 = { min_cosine = 0.98 }",
     "CorpusTable": "[corpus]",
     "TargetTable": "[targets.rtx]",
     "BackboneTable": "[backbones.resnet50]",

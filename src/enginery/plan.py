@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .config import BackboneSpec, EngineCompileRequest, PrecisionMode
 from .digest import sha256_file
@@ -17,6 +18,9 @@ from .inputs import InputDigests
 from .recipe import Recipe
 from .runtimes.protocol import CompileEngineCallable, Runtime
 from .verdict import Fault, Verdict, judge
+
+if TYPE_CHECKING:
+    from .step import Step
 
 KIND = "engine"
 
@@ -53,16 +57,15 @@ class EnginePlan:
             and self.request.precision is not PrecisionMode.FP32
         )
 
-    @property
-    def model_path(self) -> Path:
-        """What the runtime reads: the ONNX, or the file that it is lowered to."""
-        if not self.is_lowered:
-            return self.spec.onnx_path
-        from . import lowering  # not where every engine is in fp32
+    def lowering(self, warn: Callable[[str], None] | None = None) -> Step:
+        """How the model is lowered, where `is_lowered`; see `lowering.lowering_step`."""
+        from .lowering import lowering_step  # not where every engine is in fp32
 
         request = self.request
         root = request.lowered_root or request.cache_root / ".enginery" / "lowered"
-        return lowering.path_for(root, self.spec.model_name, request.precision)
+        return lowering_step(
+            self.spec, request.precision, root, request.calibration_path, warn=warn
+        )
 
     def judge(
         self, inputs: InputDigests, *, digest: Callable[[Path], str] = sha256_file
@@ -106,6 +109,7 @@ class EnginePlan:
                     for profile in self.spec.optimization_profiles
                 ],
                 **self.spec.builder.as_dict(),
+                **self._lowering_settings(),
             },
             toolchain=self._toolchain(),
             target={"sm": list(request.host.capabilities), "jetpack": request.host.jetpack},
@@ -120,6 +124,8 @@ class EnginePlan:
             self.request.precision is PrecisionMode.INT8 or calibration.exists()
         ):
             found["calibration"] = inputs.of_calibration(calibration)
+        for plugin in self.spec.builder.plugins:
+            found[f"plugin/{Path(plugin).name}"] = inputs.of_data(Path(plugin))
         return found
 
     def input_names(self) -> dict[str, str]:
@@ -129,6 +135,13 @@ class EnginePlan:
             "onnx": self.spec.onnx_path.name,
             **({"calibration": calibration.name} if calibration else {}),
         }
+
+    def _lowering_settings(self) -> dict[str, Any]:
+        if not self.is_lowered:
+            return {}
+        from . import lowering  # not where every engine is in fp32
+
+        return lowering.settings(self.spec.lowering, self.request.precision)
 
     def _toolchain(self) -> dict[str, str]:
         if not isinstance(self._runtime, Runtime):

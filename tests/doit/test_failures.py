@@ -126,7 +126,7 @@ def test_a_description_that_does_not_fit_the_graph(
         (("[backbones.plain]", "[backbones.list]"), "backbones.list: 'list' is a command; rename it"),
         (("[backbones.plain]", '[backbones."a/b"]'), "backbones.a/b: 'a/b' is no safe file name"),
         (("[backbones.plain]", "[backbones.half]"), "is no TOML"),
-        (('precision = ["fp32"]', 'precision = ["int8"]'), "backbones.plain.precision: tensorrt_rtx builds no int8 here; use fp16 or fp32"),
+        (('precision = ["fp32"]', 'precision = ["fp8"]'), "backbones.plain.precision: tensorrt_rtx builds no fp8 here; use bf16 or fp16 or fp32 or int8"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_corpus(project: Project, edit: tuple[str, str], words: str) -> None:

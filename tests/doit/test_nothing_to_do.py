@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-HEAVY = ("tensorrt", "tensorrt_rtx", "polygraphy", "onnx", "numpy", "onnxconverter_common")
+HEAVY = ("tensorrt", "tensorrt_rtx", "polygraphy", "onnx", "numpy", "onnxruntime", "ml_dtypes")
 
 
 def assert_nothing_built(project: Project) -> None:

@@ -7,18 +7,23 @@ are small enough to be pickled to doit's worker processes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from doit.exceptions import BaseFail, TaskError, TaskFailed
 
+from ..corpus import CorpusBackbone
 from ..errors import BackboneSpecError, EngineryError
 from ..jobs import EngineJob
 from ..publish import remove
 
 if TYPE_CHECKING:
     import logging
+
+    from ..step import Step
 
 
 class BuildEngine(msgspec.Struct, frozen=True):
@@ -38,7 +43,7 @@ class BuildEngine(msgspec.Struct, frozen=True):
         try:
             (result,) = compiler.compile_engines_for_corpus(self.job.request)
         except (EngineryError, OSError) as error:
-            return _failure(self.job, error)
+            return _failure(self.job.backbone, self.job.corpus_path, error)
         path = result.entry.engine_path
         what = f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {short(result.entry.sha256_hex)}"
         if result.compile_duration_s is None:
@@ -55,41 +60,98 @@ class LowerModel(msgspec.Struct, frozen=True):
 
     def __call__(self) -> BaseFail | None:
         """Lower the model; what went wrong comes back as doit's failure or error."""
-        from .. import lowering
+        return _make(self.job.backbone, self.job.corpus_path, partial(_lowering, self.job))
+
+
+class CheckModel(msgspec.Struct, frozen=True):
+    """The action of a check."""
+
+    job: EngineJob
+
+    def __call__(self) -> BaseFail | None:
+        """Compare the lowered model with the original; a miss comes back as doit's failure."""
+        from ..accuracy.step import describe, judge_check
         from ..inputs import InputDigests
 
-        job = self.job
-        try:
-            lowering.lower(
-                job.plan.spec, job.request.precision, job.plan.model_path.parent, InputDigests()
-            )
-        except (EngineryError, OSError) as error:
-            return _failure(job, error)
-        return None
+        failure = _make(self.job.backbone, self.job.corpus_path, self.job.check)
+        if failure is not None:
+            return failure
+        step = self.job.check()
+        verdict = judge_check(step, InputDigests())
+        sys.stdout.write(describe(step))
+        what = f"{self.job.name} in {self.job.request.precision}"
+        return None if verdict.fresh else TaskFailed(f"{what}: {verdict.reason}; see {step.path}")
+
+
+class Calibrate(msgspec.Struct, frozen=True):
+    """The action of a calibration task."""
+
+    backbone: CorpusBackbone
+    corpus_path: Path
+
+    def __call__(self) -> BaseFail | None:
+        """Compute the cache; what went wrong comes back as doit's failure or error."""
+        return _make(self.backbone, self.corpus_path, partial(calibration, self.backbone, _say))
+
+
+def calibration(backbone: CorpusBackbone, show: Callable[[str], None] | None = None) -> Step:
+    """How the calibration cache of a backbone is computed."""
+    from ..calibration.step import calibration_step
+
+    assert backbone.calibrate is not None  # noqa: S101 - whoever calls has looked
+    assert backbone.calibration_path is not None  # noqa: S101 - the corpus gives one
+    return calibration_step(backbone.spec, backbone.calibrate, backbone.calibration_path, show=show)
 
 
 class RemoveArtifact(msgspec.Struct, frozen=True):
     """The clean action: an artifact with its sidecar and provenance, the sidecar first."""
 
     path: Path
+    lowered: bool = False
 
     def __call__(self, dryrun: bool) -> None:
         """Remove it, or only say so."""
         for gone in remove(self.path, dry_run=dryrun):
             sys.stdout.write(f"{gone}\n")
+        if self.lowered:
+            from ..lowering.data import data_files
+
+            for data in data_files(self.path):
+                sys.stdout.write(f"{data}\n")
+                if not dryrun:
+                    data.unlink(missing_ok=True)
 
     def __str__(self) -> str:
         """As doit shows it, which cuts the first character off."""
         return f" remove {self.path.name}, its sidecar and provenance"
 
 
-def _failure(job: EngineJob, error: Exception) -> BaseFail:
+def _lowering(job: EngineJob) -> Step:
+    return job.plan.lowering(_logger().warning)
+
+
+def _make(backbone: CorpusBackbone, corpus: Path, step: Callable[[], Step]) -> BaseFail | None:
+    from ..inputs import InputDigests
+
+    try:
+        step().make(InputDigests())
+    except (EngineryError, OSError) as error:
+        return _failure(backbone, corpus, error)
+    return None
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _failure(backbone: CorpusBackbone, corpus: Path, error: Exception) -> BaseFail:
+    name = backbone.spec.model_name
     if isinstance(error, BackboneSpecError):
         # The mistake is in the corpus, not in the build.
-        return TaskError(f"{job.corpus_path}: backbones.{job.backbone}.{error.field}: {error}")
+        return TaskError(f"{corpus}: backbones.{name}.{error.field}: {error}")
     if isinstance(error, OSError):
-        return TaskError(f"{job.backbone}: {job.plan.path.name} cannot be written: {error}")
-    return TaskFailed(f"{job.backbone}: {error}")
+        return TaskError(f"{name}: {error.filename or 'a file'} cannot be written: {error}")
+    return TaskFailed(f"{name}: {error}")
 
 
 def _logger() -> logging.Logger:

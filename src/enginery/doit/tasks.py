@@ -15,20 +15,30 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
-from ..corpus import read_corpus
-from ..errors import CorpusError, EngineryError
+from ..config import PrecisionMode
+from ..corpus import Corpus, CorpusBackbone, read_corpus
+from ..errors import CorpusError
 from ..hash_ahead import HashAhead
 from ..inputs import InputDigests
 from ..jobs import EngineJob, engine_jobs, input_memory
 from ..publish import owned_paths
-from ..verdict import Fault, Verdict
-from .actions import BuildEngine, LowerModel, RemoveArtifact
+from ..verdict import Verdict
+from .actions import (
+    BuildEngine,
+    Calibrate,
+    CheckModel,
+    LowerModel,
+    RemoveArtifact,
+    calibration,
+)
 from .uptodate import LoweredUpToDate, VerifiedUpToDate
 
-LOWER = "lower"
-"""Prefix of the tasks that lower models; no backbone can have its name."""
+LOWER, CALIBRATE, CHECK = "lower", "calibrate", "check"
+"""Prefixes of the tasks besides those of engines; no backbone can have such a name."""
 
-_NAMES_TAKEN = frozenset({LOWER, *(command.get_name() for command in DoitMain.DOIT_CMDS)})
+_NAMES_TAKEN = frozenset(
+    {LOWER, CALIBRATE, CHECK, *(command.get_name() for command in DoitMain.DOIT_CMDS)}
+)
 
 
 def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
@@ -50,10 +60,20 @@ def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
     register_after_fork(ahead, _end_with_doit)
     ahead.expect(job.plan.path for job in jobs)
     checkers = {
-        job.plan.path: VerifiedUpToDate(partial(_judge_engine, job, inputs, ahead)) for job in jobs
+        job.plan.path: VerifiedUpToDate(partial(job.judge, inputs, ahead.digest)) for job in jobs
     }
     yield from _engine_tasks(jobs, checkers)
-    yield from _lowering_tasks(jobs, checkers, inputs)
+    lowered = _by_lowered_model(jobs)
+    checks = {
+        name: users[0]
+        for name, users in lowered.items()
+        if _is_declared(users[0].backbone) or _is_asked_for(CHECK)
+    }
+    checked = {name: VerifiedUpToDate(partial(_judge_check, job, inputs))
+               for name, job in checks.items()}  # fmt: skip
+    yield from _lowering_tasks(lowered, checkers, checked, inputs)
+    yield from _check_tasks(checks, checked)
+    yield from _calibration_tasks(corpus, inputs)
 
 
 def _engine_tasks(
@@ -62,7 +82,7 @@ def _engine_tasks(
     groups: set[str] = set()
     for job in jobs:
         task: dict[str, Any] = {
-            "basename": job.backbone,
+            "basename": job.name,
             "doc": _doc(job),
             "actions": [BuildEngine(job)],
             "file_dep": _file_dep(job),
@@ -73,57 +93,107 @@ def _engine_tasks(
         }
         if job.plan.is_lowered:
             task["setup"] = [f"{LOWER}:{_lowered_name(job)}"]
+            if job.backbone.require_check:
+                task["setup"].append(f"{CHECK}:{_check_name(job)}")
         if job.variant is not None:
-            if job.backbone not in groups:
-                groups.add(job.backbone)
-                yield {"basename": job.backbone, "name": None, "doc": f"engines of {job.backbone}"}
+            if job.name not in groups:
+                groups.add(job.name)
+                yield {"basename": job.name, "name": None, "doc": f"engines of {job.name}"}
             task["name"] = job.variant
         yield task
 
 
 def _lowering_tasks(
-    jobs: tuple[EngineJob, ...], checkers: dict[Path, VerifiedUpToDate], inputs: InputDigests
+    lowered: dict[str, list[EngineJob]],
+    checkers: dict[Path, VerifiedUpToDate],
+    checked: dict[str, VerifiedUpToDate],
+    inputs: InputDigests,
 ) -> Iterator[Task]:
-    needed_by: dict[str, list[EngineJob]] = {}
-    for job in jobs:
-        if job.plan.is_lowered:
-            needed_by.setdefault(_lowered_name(job), []).append(job)
-    for name, users in needed_by.items():
+    for name, users in lowered.items():
         job = users[0]
-        precision = job.request.precision
-        path = job.plan.model_path
+        step = job.plan.lowering()
+        needed_by = [checkers[user.plan.path] for user in users]
+        if name in checked:
+            needed_by.append(checked[name])
         # A subtask without a group task: doit would report the group as failed, too, and with
         # another exit code. No doit target: doit would make it where nobody needs it.
         yield Task(
             f"{LOWER}:{name}",
             [LowerModel(job)],
             subtask_of=LOWER,
-            doc=f"{job.backbone} in {precision} as ONNX, {path}",
-            file_dep=[str(job.plan.spec.onnx_path)],
-            uptodate=[
-                LoweredUpToDate(
-                    partial(_judge_lowered, job, inputs),
-                    [checkers[user.plan.path] for user in users],
-                )
-            ],
-            clean=[RemoveArtifact(path)],
+            doc=f"{job.name} in {job.request.precision} as ONNX, {step.path}",
+            file_dep=_file_dep(job),
+            uptodate=[LoweredUpToDate(partial(step.judge, inputs), needed_by)],
+            clean=[RemoveArtifact(step.path, lowered=True)],
             verbosity=2,
         )
 
 
-def _judge_engine(job: EngineJob, inputs: InputDigests, ahead: HashAhead) -> Verdict:
-    return job.plan.judge(inputs, digest=ahead.digest)
+def _check_tasks(
+    checks: dict[str, EngineJob], checked: dict[str, VerifiedUpToDate]
+) -> Iterator[dict[str, Any] | Task]:
+    if checks:
+        yield {"basename": CHECK, "name": None, "doc": "compares lowered models with the originals"}
+    groups: dict[str, list[str]] = {}
+    for name, job in checks.items():
+        task = _check_name(job)
+        groups.setdefault(job.name, []).append(f"{CHECK}:{task}")
+        yield {
+            "basename": CHECK,
+            "name": task,
+            "doc": f"compares {job.name} in {job.request.precision} with the original",
+            "actions": [CheckModel(job)],
+            "file_dep": _file_dep(job),
+            "setup": [f"{LOWER}:{name}"],
+            "uptodate": [checked[name]],
+            "clean": [RemoveArtifact(job.check().path)],
+            "verbosity": 2,
+        }
+    for backbone, names in groups.items():
+        if len(names) > 1:
+            yield Task(f"{CHECK}:{backbone}", None, subtask_of=CHECK, task_dep=names,
+                       doc=f"checks of {backbone}")  # fmt: skip
 
 
-def _judge_lowered(job: EngineJob, inputs: InputDigests) -> Verdict:
-    from .. import lowering
+def _calibration_tasks(corpus: Corpus, inputs: InputDigests) -> Iterator[dict[str, Any]]:
+    for backbone in corpus.backbones:
+        if backbone.calibrate is None:
+            continue
+        step = calibration(backbone)
+        yield {
+            "basename": CALIBRATE,
+            "name": backbone.spec.model_name,
+            "doc": f"calibration cache of {backbone.spec.model_name}, {step.path}",
+            "actions": [Calibrate(backbone, corpus.path)],
+            "file_dep": [str(backbone.spec.onnx_path)],
+            "targets": [str(one) for one in reversed(owned_paths(step.path))],
+            "uptodate": [VerifiedUpToDate(partial(step.judge, inputs))],
+            "clean": [RemoveArtifact(step.path)],
+            "verbosity": 2,
+        }
 
-    try:
-        return lowering.judge_lowered(
-            job.plan.spec, job.request.precision, job.plan.model_path.parent, inputs
-        )
-    except EngineryError as error:
-        return Verdict(Fault.INPUT, str(error))
+
+def _by_lowered_model(jobs: tuple[EngineJob, ...]) -> dict[str, list[EngineJob]]:
+    found: dict[str, list[EngineJob]] = {}
+    for job in jobs:
+        if job.plan.is_lowered:
+            found.setdefault(_lowered_name(job), []).append(job)
+    return found
+
+
+def _is_declared(backbone: CorpusBackbone) -> bool:
+    return backbone.checked or backbone.require_check
+
+
+def _is_asked_for(what: str) -> bool:
+    """Whether the command line names such a task: doit has no task that runs only when asked."""
+    return any(argument.partition(":")[0] == what for argument in sys.argv[1:])
+
+
+def _judge_check(job: EngineJob, inputs: InputDigests) -> Verdict:
+    from ..accuracy.step import judge_check
+
+    return judge_check(job.check(), inputs)
 
 
 def _end_quietly_on_ctrl_c(
@@ -146,8 +216,11 @@ def _end_with_doit(_: object) -> None:
 
 
 def _file_dep(job: EngineJob) -> list[str]:
-    calibration = job.request.calibration_path
-    return [str(job.plan.spec.onnx_path), *([str(calibration)] if calibration else [])]
+    calibration_path = job.request.calibration_path
+    return [
+        str(job.plan.spec.onnx_path),
+        *([str(calibration_path)] if calibration_path else []),
+    ]
 
 
 def _doc(job: EngineJob) -> str:
@@ -155,4 +228,10 @@ def _doc(job: EngineJob) -> str:
 
 
 def _lowered_name(job: EngineJob) -> str:
-    return f"{job.backbone}-{job.request.precision}"
+    return f"{job.name}-{job.request.precision}"
+
+
+def _check_name(job: EngineJob) -> str:
+    """`<backbone>`, or with the precision where there are several that are lowered."""
+    lowered = [mode for mode in job.backbone.precisions if mode is not PrecisionMode.FP32]
+    return _lowered_name(job) if len(lowered) > 1 else job.name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ..config import PrecisionMode
+from ..config import BuilderOptions, PrecisionMode
 from ..hardware import HostCapabilities
 
 if TYPE_CHECKING:
@@ -56,6 +56,14 @@ class Runtime(ABC):
     @abstractmethod
     def check_target(self, target: HostCapabilities) -> None:
         """Raise ValueError, with the remedy, for hardware that the runtime never builds for."""
+
+    @abstractmethod
+    def check_precision(self, target: HostCapabilities, precision: PrecisionMode) -> None:
+        """Raise ValueError, with the remedy, for a precision that such hardware cannot do."""
+
+    @abstractmethod
+    def check_options(self, options: BuilderOptions) -> None:
+        """Raise ValueError, with the remedy, for an option that the runtime ignores or refuses."""
 
     @abstractmethod
     def toolchain(self, target: HostCapabilities) -> Mapping[str, str]:

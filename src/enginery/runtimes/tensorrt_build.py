@@ -29,6 +29,16 @@ _TACTIC_DRAM = 64 << 30
 _TACTIC_SHARED_MEMORY = 1 << 30
 
 
+_FLAGS = {
+    "tf32": "TF32",
+    "sparse_weights": "SPARSE_WEIGHTS",
+    "weight_streaming": "WEIGHT_STREAMING",
+}
+
+_TURING = 75
+_DTYPES = {"FLOAT": "fp32", "BF16": "bf16"}
+
+
 class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
     """What the parent asks for; see `tensorrt_rtx` for who fills it."""
 
@@ -40,6 +50,7 @@ class BuildRequest(msgspec.Struct, forbid_unknown_fields=True):
     workspace_mb: int
     profiles: list[ProfileRange]
     builder: dict[str, Any]
+    plugins: list[str]
 
 
 def build(request: dict[str, Any]) -> dict[str, str]:
@@ -54,9 +65,11 @@ def build(request: dict[str, Any]) -> dict[str, str]:
         )
     log = _build_log(trt)
     builder = trt.Builder(log)
+    _load_plugins(builder, log, wanted.plugins)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     _parse(trt, log, network, wanted.model)
     check_profiles(_graph_inputs(network), wanted.profiles)
+    _check_capabilities(trt, network, wanted)
     try:
         config = _config(trt, wanted)(builder, network)
         _read_back(trt, config, wanted)
@@ -102,6 +115,32 @@ def _parse(trt: ModuleType, log: Any, network: Any, model: str) -> None:
         )
 
 
+def _load_plugins(builder: Any, log: Any, plugins: list[str]) -> None:
+    for plugin in plugins:
+        handle = builder.get_plugin_registry().load_library(plugin)
+        if handle is None or log.errors:
+            raise EngineBuildError(
+                f"the plugin library {plugin} cannot be loaded: "
+                f"{log.words() or 'no reason given'}; build it for this TensorRT and this machine"
+            )
+
+
+def _check_capabilities(trt: ModuleType, network: Any, wanted: BuildRequest) -> None:
+    """Refuse what some hardware cannot do before the builder fails on it with fewer words."""
+    if min(wanted.capabilities) > _TURING:
+        return
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.MATRIX_MULTIPLY:
+            dtype = layer.get_input(0).dtype
+            if dtype in (trt.float32, trt.bfloat16):
+                raise EngineBuildError(
+                    f"SM {min(wanted.capabilities)} (Turing) does no matrix product in "
+                    f"{_DTYPES.get(dtype.name, dtype.name)}, and {layer.name!r} is one: FP32 GEMM "
+                    "is not supported there; build it in fp16, or for SM 80 and later"
+                )
+
+
 def _parser_words(error: Any) -> str:
     operator = error.node_operator()
     where = f"operator {operator}" + (f" (node {error.node_name()!r})" if error.node_name() else "")
@@ -131,7 +170,6 @@ def _config(trt: ModuleType, wanted: BuildRequest) -> CreateConfigRTX:
         builder_optimization_level=options["builder_optimization_level"],
         profiling_verbosity=_verbosity(trt, options),
         max_aux_streams=options["max_aux_streams"],
-        sparse_weights=options["sparse_weights"],
         engine_capability=trt.EngineCapability.STANDARD,
         runtime_platform=trt.RuntimePlatform.SAME_AS_BUILD,
         tiling_optimization_level=trt.TilingOptimizationLevel.NONE,
@@ -140,8 +178,10 @@ def _config(trt: ModuleType, wanted: BuildRequest) -> CreateConfigRTX:
 
 def _read_back(trt: ModuleType, config: Any, wanted: BuildRequest) -> None:
     """Set the flags that Polygraphy leaves alone, then compare what is set with what was asked."""
-    options = wanted.builder
-    (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
+    options = {"weight_streaming": False, **wanted.builder}
+    for option, flag in _FLAGS.items():
+        change = config.set_flag if options[option] else config.clear_flag
+        change(trt.BuilderFlag.__members__[flag])
     count = config.num_compute_capabilities
     capabilities = [config.get_compute_capability(i).name for i in range(count)]
     found = {
@@ -149,14 +189,16 @@ def _read_back(trt: ModuleType, config: Any, wanted: BuildRequest) -> None:
         "builder_optimization_level": config.builder_optimization_level,
         "profiling_verbosity": config.profiling_verbosity,
         "max_aux_streams": config.max_aux_streams,
-        "tf32": config.get_flag(trt.BuilderFlag.TF32),
-        "sparse_weights": config.get_flag(trt.BuilderFlag.SPARSE_WEIGHTS),
+        **{
+            option: config.get_flag(trt.BuilderFlag.__members__[flag])
+            for option, flag in _FLAGS.items()
+        },
         "profiles": config.num_optimization_profiles,
         **{str(pool): config.get_memory_pool_limit(pool) for pool in _pools(trt, wanted)},
     }
     asked = {
         **found,
-        **options,
+        **{name: value for name, value in options.items() if name in found},
         "sm": [f"SM{sm}" for sm in wanted.capabilities],
         "profiling_verbosity": _verbosity(trt, options),
         "profiles": len({entry.index for entry in wanted.profiles}),
@@ -170,10 +212,15 @@ def _read_back(trt: ModuleType, config: Any, wanted: BuildRequest) -> None:
 
 
 def _pools(trt: ModuleType, wanted: BuildRequest) -> dict[Any, int]:
+    given = {
+        trt.MemoryPoolType.__members__[name.upper()]: size * _MIB
+        for name, size in wanted.builder.get("memory_pools", {}).items()
+    }
     return {
         trt.MemoryPoolType.WORKSPACE: wanted.workspace_mb * _MIB,
         trt.MemoryPoolType.TACTIC_DRAM: _TACTIC_DRAM,
         trt.MemoryPoolType.TACTIC_SHARED_MEMORY: _TACTIC_SHARED_MEMORY,
+        **given,
     }
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import PrecisionMode
+from ..config import BuilderOptions, PrecisionMode
 from ..errors import EngineBuildError, RuntimeUnavailableError
 from ..hardware import HostCapabilities
 from ..installed import first_installed
@@ -24,6 +24,15 @@ _DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
 # The capabilities in ComputeCapability of TensorRT-RTX 1.7; a later version may know more, so
 # only those that no version can have are refused before the builder is asked.
 _JETSON_AND_SERVER = {87: "Jetson Orin", 90: "H100/H200", 100: "B200", 101: "Thor", 110: "Thor"}
+
+_FIRST_BF16 = 80
+
+# Tried with TensorRT-RTX 1.7 without a GPU: the engine's bytes are the same whatever is set.
+_REFUSED = {
+    "avg_timing_iterations": "TensorRT-RTX times no tactics where it builds without a GPU",
+    "tactic_sources": "TensorRT-RTX chooses tactics on the GPU that runs the engine",
+    "tiling_optimization_level": "TensorRT-RTX ignores it where it builds without a GPU",
+}
 
 
 class TensorRTRTX(Runtime):
@@ -44,7 +53,9 @@ class TensorRTRTX(Runtime):
 
     def precisions(self) -> frozenset[PrecisionMode]:
         """See `Runtime.precisions`."""
-        return frozenset({PrecisionMode.FP32, PrecisionMode.FP16})
+        return frozenset(
+            {PrecisionMode.FP32, PrecisionMode.FP16, PrecisionMode.BF16, PrecisionMode.INT8}
+        )
 
     def check_target(self, target: HostCapabilities) -> None:
         """See `Runtime.check_target`."""
@@ -56,6 +67,24 @@ class TensorRTRTX(Runtime):
                     f"TensorRT-RTX builds nothing for SM {sm} ({_JETSON_AND_SERVER[sm]}); "
                     "use 75, 80, 86, 89, 120 or 121"
                 )
+
+    def check_precision(self, target: HostCapabilities, precision: PrecisionMode) -> None:
+        """See `Runtime.check_precision`."""
+        if precision is PrecisionMode.BF16 and min(target.capabilities) < _FIRST_BF16:
+            raise ValueError(
+                f"SM {min(target.capabilities)} has no bf16 (Turing); use fp16, or build for "
+                "SM 80 and later"
+            )
+
+    def check_options(self, options: BuilderOptions) -> None:
+        """See `Runtime.check_options`."""
+        for name, reason in _REFUSED.items():
+            if getattr(options, name):
+                raise ValueError(f"{name}: {reason}; remove it")
+        pools = options.memory_pools
+        for name in ("dla_managed_sram", "dla_local_dram", "dla_global_dram"):
+            if pools and getattr(pools, name):
+                raise ValueError(f"memory_pools.{name}: TensorRT-RTX has no DLA; remove it")
 
     def toolchain(self, target: HostCapabilities) -> Mapping[str, str]:
         """See `Runtime.toolchain`. Engines are built for the platform that builds them."""
@@ -125,4 +154,5 @@ def _request(
             for profile in config.optimization_profiles
         ],
         "builder": config.builder.as_dict(),
+        "plugins": list(config.builder.plugins),
     }
