@@ -18,15 +18,9 @@ def main() -> None:
     model, precision, output = sys.argv[1:4]
     if precision == "fp16":
         import onnx
-        from onnxconverter_common.float16 import convert_float_to_float16
+        from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        half = convert_float_to_float16(
-            onnx.load(model),
-            min_positive_val=5.96e-8,
-            max_finite_val=65504.0,
-            keep_io_types=True,
-            check_fp16_ready=False,
-        )
+        half = convert_float_to_float16(onnx.load(model), keep_io_types=True)
         model = f"{output}.onnx"
         Path(model).write_bytes(half.SerializeToString(deterministic=True))
     config = CreateConfigRTX(

@@ -29,6 +29,9 @@ Array = npt.NDArray[np.float32]
 LIGHT_MODELS = ("resnet50", "squeezenet", "densenet121")
 IR_VERSION = 8
 
+# Smaller tensors stay in the ONNX, whose shape inference wants to read them.
+LARGE = 1024
+
 WIDTH, BLOCKS, HEADS, PATCH, IMAGE = 384, 12, 6, 14, 224
 TOKENS = (IMAGE // PATCH) ** 2 + 1
 
@@ -115,14 +118,19 @@ def weight(
 
 
 class VisionTransformer:
-    """Collects the nodes and weights of a ViT-S/14 image encoder."""
+    """Collects the nodes and weights of a ViT-S/14 image encoder.
 
-    def __init__(self) -> None:
+    Attributes:
+        batch: Size of the batch, or a name for it where an engine is to take several.
+    """
+
+    def __init__(self, batch: int | str = 1) -> None:
+        self.batch = batch
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
     def model(self) -> onnx.ModelProto:
-        """`input` float32 [1, 3, 224, 224] to `embedding` float32 [1, 384]."""
+        """`input` float32 [batch, 3, 224, 224] to `embedding` float32 [batch, 384]."""
         tokens = self.tokens("input")
         for index in range(BLOCKS):
             name = f"block{index}"
@@ -133,30 +141,43 @@ class VisionTransformer:
         graph = helper.make_graph(
             self.nodes,
             "vit_s14",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, IMAGE, IMAGE])],
-            [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, WIDTH])],
+            [
+                helper.make_tensor_value_info(
+                    "input", TensorProto.FLOAT, [self.batch, 3, IMAGE, IMAGE]
+                )
+            ],
+            [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [self.batch, WIDTH])],
             self.weights,
         )
         opset = helper.make_opsetid("", 17)
         return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+
+    @property
+    def first(self) -> int:
+        """The first size of a Reshape: the batch, or whatever is left over."""
+        return -1 if isinstance(self.batch, str) else self.batch
 
     def tokens(self, image: str) -> str:
         """Patches as tokens behind the class token, with their positions added."""
         kernel = self.tensor("patch.weight", (WIDTH, 3, PATCH, PATCH))
         bias = self.tensor("patch.bias", (WIDTH,))
         patches = self.op("Conv", [image, kernel, bias], "patch.conv", strides=[PATCH, PATCH])
-        shape = self.integers("patch.shape", [1, WIDTH, TOKENS - 1])
+        shape = self.integers("patch.shape", [self.first, WIDTH, TOKENS - 1])
         flat = self.op("Reshape", [patches, shape], "patch.flat")
         rows = self.op("Transpose", [flat], "patch.rows", perm=[0, 2, 1])
-        classed = self.op(
-            "Concat", [self.tensor("class.token", (1, 1, WIDTH)), rows], "tokens", axis=1
-        )
+        token = self.tensor("class.token", (1, 1, WIDTH))
+        if isinstance(self.batch, str):
+            size = self.op("Shape", [image], "batch", start=0, end=1)
+            ones = self.integers("ones", [1, 1])
+            expanded = self.op("Concat", [size, ones], "class.shape", axis=0)
+            token = self.op("Expand", [token, expanded], "class.tokens")
+        classed = self.op("Concat", [token, rows], "tokens", axis=1)
         return self.add(classed, self.tensor("positions", (1, TOKENS, WIDTH)))
 
     def attention(self, name: str, tokens: str) -> str:
         """Multi-head self-attention; [1, tokens, width] to the same."""
         size = WIDTH // HEADS
-        heads = self.integers(f"{name}.heads", [1, TOKENS, HEADS, size])
+        heads = self.integers(f"{name}.heads", [self.first, TOKENS, HEADS, size])
         parts = {}
         for part, perm in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
             linear = self.linear(f"{name}.{part}", tokens, WIDTH, WIDTH)
@@ -168,7 +189,7 @@ class VisionTransformer:
         weights = self.op("Softmax", [scaled], f"{name}.softmax", axis=-1)
         mixed = self.op("MatMul", [weights, parts["v"]], f"{name}.mixed")
         rows = self.op("Transpose", [mixed], f"{name}.rows", perm=[0, 2, 1, 3])
-        shape = self.integers(f"{name}.joined.shape", [1, TOKENS, WIDTH])
+        shape = self.integers(f"{name}.joined.shape", [self.first, TOKENS, WIDTH])
         joined = self.op("Reshape", [rows, shape], f"{name}.joined")
         return self.linear(f"{name}.proj", joined, WIDTH, WIDTH)
 
@@ -237,7 +258,9 @@ def save(model: onnx.ModelProto, output: Path, *, external: bool) -> None:
     temporary_data = temporary.with_name(f"{temporary.name}.data")
     try:
         if external:
-            onnx.external_data_helper.convert_model_to_external_data(model, location=data.name)
+            for tensor in model.graph.initializer:
+                if len(tensor.raw_data) >= LARGE:
+                    onnx.external_data_helper.set_external_data(tensor, location=data.name)
             write_external(model, temporary_data)
             temporary_data.replace(data)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
