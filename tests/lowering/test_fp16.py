@@ -354,3 +354,17 @@ def test_a_request_is_answered_with_what_was_written(tmp_path: Path) -> None:
     written = onnx.load(output)
     assert types(written) == {"kernel": FLOAT16, "matrix": FLOAT16}
     assert written.graph.input[0].type.tensor_type.elem_type == FLOAT16
+
+
+def test_scales_of_a_resize_that_are_described_as_torch_does() -> None:
+    """torch's exporter notes a type for every initializer; the scales of a Resize stay fp32."""
+    scales = np.array([1, 1, 2, 2], np.float32)
+    source = model(
+        [helper.make_node("Resize", ["x", "", "scales"], ["y"], "up", mode="nearest")],
+        x=(1, 2, 3, 3),
+        scales=scales,
+    )
+    source.graph.value_info.append(value("scales", [4]))
+    converted = fp16(source)
+    x = np.ones((1, 2, 3, 3), np.float32)
+    assert run(converted, x)[0].shape == (1, 2, 6, 6)

@@ -241,6 +241,26 @@ def test_kept_nodes_stay_and_read_exact_values(tmp_path: Path) -> None:
         lower(tmp_path, source, scales, int8_with="fp32", keep_nodes=["nobody"])
 
 
+@pytest.mark.parametrize("rest", ["fp16", "fp32"])
+def test_what_is_kept_may_be_gone_once_the_model_is_prepared(tmp_path: Path, rest: str) -> None:
+    nodes = [
+        node("Flatten", "x", "flat"),
+        node("Constant", "", "constant", value=numpy_helper.from_array(weight(192, 7))),
+        node("Identity", "constant", "same"),
+        node("MatMul", "flat same", "p"),
+        node("Transpose", "w", "turned"),
+        node("MatMul", "p turned", "y"),
+    ]
+    source = model(nodes, w=weight(4, 7))
+    kept = {"keep_operators": ["Constant", "Identity"], "keep_nodes": ["turned"]}
+    scales = scales_of(source, ["flat", "p"])
+    lowered = lower(tmp_path, source, scales, int8_with=rest, **kept)
+    assert quantized(lowered).keys() == {"flat", "p"}
+    assert snr(run(source)[0], run(lowered)[0]) > 25
+    with pytest.raises(EngineBuildError, match=r"no operator 'identity'.* nearest is 'Identity'"):
+        lower(tmp_path, source, scales, int8_with=rest, keep_operators=["identity"])
+
+
 def test_an_output_that_is_quantized_too_stays_exact(tmp_path: Path) -> None:
     source = network(outputs="y c")
     lowered = lower(tmp_path, source, scales_of(source, ACTIVATIONS), int8_with="fp32")

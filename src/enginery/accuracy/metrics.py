@@ -113,9 +113,11 @@ def _snr_db(r: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> float
 
 
 def _norm(values: npt.NDArray[np.float64]) -> float:
-    """Euclidean norm that neither overflows nor underflows where the values do not."""
+    """Euclidean norm, always a finite number; squares of large or small values are not formed."""
     largest = float(np.abs(values).max(initial=0.0))
-    return largest * float(np.linalg.norm(values / largest)) if largest else 0.0
+    if not largest:
+        return 0.0
+    return min(largest * float(np.linalg.norm(values / largest)), _LARGEST)
 
 
 def _shape(array: npt.NDArray[Any]) -> str:

@@ -11,7 +11,6 @@ what it was.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from graphlib import CycleError
 from itertools import chain
@@ -37,7 +36,8 @@ from onnxruntime.transformers import float16
 from ..config import LoweringOptions, PrecisionMode
 from ..errors import EngineBuildError
 from . import model_file
-from .model_file import graphs, one_line, tensors
+from .kept import check_kept
+from .model_file import forget_stored, graphs, one_line, tensors
 from .narrow import fill, swap, swap_types
 from .order import restore_order
 
@@ -113,7 +113,20 @@ def convert(
     Raises:
         EngineBuildError: The options name what the model does not have, or it cannot be lowered.
     """
-    _check_kept(model.graph, options, name)
+    check_kept(model.graph, options, name)
+    return convert_checked(model, precision, options, name=name)
+
+
+def convert_checked(
+    model: ModelProto, precision: PrecisionMode, options: LoweringOptions, *, name: str
+) -> ModelProto:
+    """What `convert` does, for a model that `check_kept` passed before it was prepared.
+
+    What the options keep may be gone from it: preparing a model for int8 removes nodes.
+
+    Raises:
+        EngineBuildError: The model cannot be lowered.
+    """
     if _is_lowered(model, precision, options, name):
         return model
     try:
@@ -127,6 +140,8 @@ def convert(
 
 def _converted(model: ModelProto, precision: PrecisionMode, options: LoweringOptions) -> ModelProto:
     skeleton, weights = _skeleton(model)
+    for each in graphs(skeleton.graph):
+        forget_stored(each)
     noted = {value.name for each in graphs(skeleton.graph) for value in each.value_info}
     skeleton = shape_inference.infer_shapes(skeleton)
     if precision is PrecisionMode.BF16:
@@ -163,20 +178,6 @@ def _restore_shapes(graph: GraphProto, weights: list[TensorProto]) -> None:
         tensor.dims[:] = weight.dims
         if tensor.data_type == weight.data_type and len(weight.raw_data) < model_file.LARGE:
             fill(tensor, weight)
-
-
-def _check_kept(graph: GraphProto, options: LoweringOptions, name: str) -> None:
-    nodes = [node for each in graphs(graph) for node in each.node]
-    kinds = (
-        ("keep_nodes", "node", options.keep_nodes, {node.name for node in nodes}),
-        ("keep_operators", "operator", options.keep_operators, {node.op_type for node in nodes}),
-    )
-    for field, kind, wanted, there in kinds:
-        for entry in wanted:
-            if not entry or entry not in there:
-                near = difflib.get_close_matches(entry, sorted(there - {""}), n=1, cutoff=0.0)
-                hint = f"; the nearest is {near[0]!r}" if near else f"; no {kind} there has a name"
-                raise EngineBuildError(f"{name} has no {kind} {entry!r}, which {field} names{hint}")
 
 
 def _is_lowered(

@@ -8,44 +8,36 @@ point: they have no weights to shrink, and quantizing them cost 1.6 dB on a smal
 The model is quantized first and what remains is lowered to fp16 after it, since the converter to
 fp16 puts casts between the tensors that the cache names. In fp16, Q and DQ want scales in fp16: a
 scale of the cache becomes the nearest one, and weights are quantized with the rounded scale.
-Batch normalization goes into the convolution before it, so that weights are quantized as they act.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnx.version_converter import ConvertError, convert_version
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from ..calibration.cache import read_cache
 from ..config import LoweringOptions, PrecisionMode
-from ..errors import CalibrationCacheError, EngineBuildError
+from ..errors import EngineBuildError
 from . import floats, model_file
-from .model_file import graphs, one_line
+from .coverage import check_cover, known_names
+from .kept import check_kept, is_kept
+from .model_file import one_line
+from .order import restore_order
+from .preparation import FLOATS, prepare, uses
 
-# QuantizeLinear takes fp16 from opset 19 on, which came with version 9 of the format.
-_OPSET, _IR = 19, 9
-_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _OPERATORS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-
-# TensorRT's calibrators give scales to tensors of its own making too, under names like
-# "(Unnamed Layer* 12) [Constant]_output".
-_OF_TENSORRT = re.compile(r"\(Unnamed Layer\* \d+\) \[.+\].*")
 
 # ONNX Runtime marks models whose shapes are inferred; others it writes to disk and back.
 _INFERRED = ("onnx.infer", "onnxruntime.quant")
@@ -97,11 +89,11 @@ def lower(request: dict[str, Any]) -> dict[str, Any]:
         EngineBuildError: The model cannot be loaded or quantized.
     """
     wanted = msgspec.convert(request, LowerRequest)
-    path, cache_path = Path(wanted.model), Path(wanted.calibration)
-    scales = read_cache(cache_path).scales
+    path, cache = Path(wanted.model), Path(wanted.calibration)
+    scales = read_cache(cache).scales
     model = model_file.load(path)
-    known = _names(model.graph)
-    _check_kept(model.graph, wanted.options, path.name)
+    known = known_names(model.graph)
+    check_kept(model.graph, wanted.options, path.name)
     model = prepare(model, wanted.options, name=path.name)
     products = quantizable(model.graph, wanted.options)
     if not products:
@@ -109,11 +101,11 @@ def lower(request: dict[str, Any]) -> dict[str, Any]:
             f"{path.name} has nothing to quantize: no {', '.join(_OPERATORS)} with constant "
             "weights is left; build it in fp16"
         )
-    _check_cover(scales, known, products, wanted.options, f"{cache_path} for {path.name}")
+    check_cover(scales, known, activations(products), wanted.options, f"{cache} for {path.name}")
     covered = [product for product in products if product.activation in scales]
     model = quantize(model, covered, scales, wanted.options, name=path.name)
     if wanted.options.int8_with == "fp16":
-        model = floats.convert(model, PrecisionMode.FP16, wanted.options, name=path.name)
+        model = floats.convert_checked(model, PrecisionMode.FP16, wanted.options, name=path.name)
     saved = model_file.save(model, Path(wanted.output), wanted.artifact)
     return {
         "sha256": saved.sha256,
@@ -122,43 +114,15 @@ def lower(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def prepare(model: ModelProto, options: LoweringOptions, *, name: str) -> ModelProto:
-    """A model ready to be quantized, its activations under the names that they had.
-
-    It is in opset 19 or later, its constant weights are initializers, every node has a name of
-    its own, and batch normalization is folded into convolutions.
-
-    Raises:
-        EngineBuildError: The model is quantized already or cannot be brought to opset 19.
-    """
-    if any(node.op_type == "QuantizeLinear" for each in graphs(model.graph) for node in each.node):
-        raise EngineBuildError(f"{name} is quantized already; build it in fp32 or fp16")
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    model = _modern(model, name)
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in constants]
-    del graph.input[:]
-    graph.input.extend(inputs)
-    _constants_to_initializers(graph)
-    _fold_batch_normalization(graph, options)
-    taken = Counter(node.name for node in graph.node)
-    for number, node in enumerate(graph.node):
-        if not node.name or (taken[node.name] > 1 and not _is_kept(node, options)):
-            node.name = f"{node.op_type}_{number}_of_{node.output[0]}"
-    return model
-
-
 def quantizable(graph: GraphProto, options: LoweringOptions) -> list[Product]:
     """The nodes of a prepared model that int8 quantizes, in their order."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
     found = []
     for node in graph.node:
-        if node.op_type not in _OPERATORS or _is_kept(node, options) or len(node.input) < 2:
+        if node.op_type not in _OPERATORS or is_kept(node, options) or len(node.input) < 2:
             continue
         weight, axis = weights.get(node.input[1]), _axis(node)
-        if weight is None or axis is None or weight.data_type not in _FLOATS:
+        if weight is None or axis is None or weight.data_type not in FLOATS:
             continue
         matrix = node.op_type in ("MatMul", "Gemm")
         if node.input[0] not in weights and (len(weight.dims) == 2 or not matrix):
@@ -211,9 +175,7 @@ def quantize(
     properties = {each.key: each.value for each in model.metadata_props}
     helper.set_model_props(model, {**properties, _INFERRED[0]: _INFERRED[1]})
     try:
-        result = _run_quantizer(
-            model, names, TensorsData(CalibrationMethod.MinMax, ranges), overrides
-        )
+        result = _run_quantizer(model, names, ranges, overrides)
     except (ValueError, RuntimeError, AssertionError) as error:
         raise EngineBuildError(
             f"{name} cannot be quantized: {one_line(error)}; build it in fp16"
@@ -228,7 +190,7 @@ def quantize(
 def _run_quantizer(
     model: ModelProto,
     names: list[str],
-    ranges: TensorsData,
+    ranges: dict[str, TensorData],
     overrides: dict[str, list[dict[str, Any]]],
 ) -> ModelProto:
     quantizer = QDQQuantizer(
@@ -237,7 +199,7 @@ def _run_quantizer(
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8,
-        tensors_range=ranges,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
         nodes_to_quantize=names,
         nodes_to_exclude=[],
         op_types_to_quantize=list(_OPERATORS),
@@ -252,105 +214,19 @@ def _run_quantizer(
         },
     )
     result: ModelProto = quantizer.quantize_model()
-    _sort_nodes(result.graph)
+    # ONNX Runtime's own sort overlooks inner graphs.
+    restore_order(result.graph)
     return result
-
-
-def _modern(model: ModelProto, name: str) -> ModelProto:
-    opset = next((each.version for each in model.opset_import if not each.domain), _OPSET)
-    if opset < _OPSET:
-        try:
-            model = convert_version(model, _OPSET)
-        except (ConvertError, RuntimeError, ValueError) as error:
-            raise EngineBuildError(
-                f"{name} is in opset {opset} and cannot be brought to {_OPSET}, which int8 wants: "
-                f"{one_line(error)}; export it in opset {_OPSET}"
-            ) from error
-    else:
-        copy = ModelProto()
-        copy.CopyFrom(model)
-        model = copy
-    model.ir_version = max(model.ir_version, _IR)
-    return model
-
-
-def _constants_to_initializers(graph: GraphProto) -> None:
-    """Make initializers of constant nodes, and of what only copies or transposes one."""
-    outputs = {each.name for each in graph.output}
-    values = {tensor.name: tensor for tensor in graph.initializer}
-    gone = []
-    for index, node in enumerate(graph.node):
-        value = _constant_value(node, values)
-        if value is None or node.output[0] in outputs:
-            continue
-        copy = graph.initializer.add()
-        copy.CopyFrom(value)
-        copy.name = node.output[0]
-        values[copy.name] = copy
-        gone.append(index)
-    _remove_nodes(graph, gone)
-
-
-def _constant_value(node: NodeProto, values: Mapping[str, TensorProto]) -> TensorProto | None:
-    attributes = {each.name: each for each in node.attribute}
-    value: TensorProto | None = None
-    if node.op_type == "Constant" and "value" in attributes:
-        value = attributes["value"].t
-    elif node.op_type in ("Identity", "Transpose"):
-        value = values.get(node.input[0])
-    if value is None or value.data_type not in _FLOATS:
-        return None
-    if node.op_type == "Transpose":
-        order = list(attributes["perm"].ints) if "perm" in attributes else None
-        turned = np.transpose(numpy_helper.to_array(value), order)
-        value = numpy_helper.from_array(np.ascontiguousarray(turned))
-    return value
-
-
-def _fold_batch_normalization(graph: GraphProto, options: LoweringOptions) -> None:
-    uses = _uses(graph)
-    values = {tensor.name: tensor for tensor in graph.initializer}
-    makers = {node.output[0]: node for node in graph.node if node.op_type == "Conv"}
-    gone = []
-    for index, node in enumerate(graph.node):
-        conv = makers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-        if conv is None or uses[conv.output[0]] != 1 or len(node.output) != 1:
-            continue
-        constants = [*conv.input[1:], *node.input[1:]]
-        if _is_kept(conv, options) or _is_kept(node, options) or not values.keys() >= {*constants}:
-            continue
-        arrays = [numpy_helper.to_array(values[name]) for name in constants]
-        names = [f"{node.output[0]}_folded_weight", f"{node.output[0]}_folded_bias"]
-        for array, name in zip(_folded(arrays, _epsilon(node)), names, strict=True):
-            graph.initializer.append(numpy_helper.from_array(array, name))
-        del conv.input[1:]
-        conv.input.extend(names)
-        conv.output[0] = node.output[0]
-        gone.append(index)
-    _remove_nodes(graph, gone)
-
-
-def _folded(arrays: list[npt.NDArray[Any]], epsilon: float) -> list[npt.NDArray[Any]]:
-    """Weight and bias of a convolution that does what it and its normalization did."""
-    weight, *bias, gain, shift, mean, variance = (array.astype(np.float64) for array in arrays)
-    factor = gain / np.sqrt(variance + epsilon)
-    folded = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-    offset = ((bias[0] if bias else 0.0) - mean) * factor + shift
-    return [array.astype(arrays[0].dtype) for array in (folded, offset)]
-
-
-def _epsilon(node: NodeProto) -> float:
-    return next((each.f for each in node.attribute if each.name == "epsilon"), 1e-5)
 
 
 def _isolated_weights(graph: GraphProto, products: Sequence[Product]) -> Iterator[Product]:
     """The products, each with a weight that nobody else reads, or reads along the same axis."""
-    uses = _uses(graph)
+    readers = uses(graph)
     own = Counter((product.weight.name, product.axis) for product in products)
     copies: dict[tuple[str, int], TensorProto] = {}
     for product in products:
         key = (product.weight.name, product.axis)
-        if own[key] != uses[key[0]] and key not in copies:
+        if own[key] != readers[key[0]] and key not in copies:
             copies[key] = graph.initializer.add()
             copies[key].CopyFrom(product.weight)
             copies[key].name = f"{key[0]}_along_{key[1]}"
@@ -364,14 +240,14 @@ def _isolated_activations(
 ) -> dict[str, str]:
     """Activation to the name under which it is quantized: a copy where others want it exact."""
     outputs = {each.name for each in graph.output}
-    exact = {name for node in graph.node if _is_kept(node, options) for name in node.input}
+    exact = {name for node in graph.node if is_kept(node, options) for name in node.input}
     names = {}
     for name, kind in types.items():
         names[name] = name
         if name in outputs | exact:
             names[name] = copy = f"{name}_to_quantize"
             for node in graph.node:
-                if not _is_kept(node, options):
+                if not is_kept(node, options):
                     node.input[:] = [copy if each == name else each for each in node.input]
             graph.node.append(helper.make_node("Identity", [name], [copy], name=copy))
             describe_types(graph, {copy: kind})
@@ -405,67 +281,6 @@ def _range(scale: Any) -> TensorData:
     return TensorData(lowest=-largest, highest=largest)
 
 
-def _check_cover(
-    scales: Mapping[str, float],
-    known: set[str],
-    products: Sequence[Product],
-    options: LoweringOptions,
-    where: str,
-) -> None:
-    strangers = [name for name in scales if name not in known and not _OF_TENSORRT.match(name)]
-    if strangers:
-        raise CalibrationCacheError(
-            f"{where}: the model has no tensor {_some(strangers)}; calibrate this model"
-        )
-    wanted = activations(products)
-    missing = [name for name in wanted if name not in scales]
-    if 100 * len(missing) > options.uncovered_percent * len(wanted) or len(missing) == len(wanted):
-        raise CalibrationCacheError(
-            f"{where}: of {len(wanted)} tensors to quantize, {len(missing)} have no scale: "
-            f"{_some(missing)}; calibrate again, or raise uncovered_percent"
-        )
-
-
-def _check_kept(graph: GraphProto, options: LoweringOptions, name: str) -> None:
-    nodes = [node for each in graphs(graph) for node in each.node]
-    for kind, wanted, there in (
-        ("node", options.keep_nodes, {node.name for node in nodes}),
-        ("operator", options.keep_operators, {node.op_type for node in nodes}),
-    ):
-        for entry in wanted:
-            if not entry or entry not in there:
-                raise EngineBuildError(
-                    f"{name} has no {kind} {entry!r}, which keep_{kind}s names; correct the name"
-                )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(repr(name) for name in names[:3]) + more
-
-
-def _names(graph: GraphProto) -> set[str]:
-    """The names of everything that a graph computes, takes or stores."""
-    found: set[str] = set()
-    for each in graphs(graph):
-        found.update(value.name for value in (*each.input, *each.initializer))
-        found.update(name for node in each.node for name in node.output)
-    return found
-
-
-def _uses(graph: GraphProto) -> Counter[str]:
-    """How often each name is read, graph outputs and inner graphs among the readers."""
-    found: Counter[str] = Counter()
-    for each in graphs(graph):
-        found.update(name for node in each.node for name in node.input)
-        found.update(value.name for value in each.output)
-    return found
-
-
-def _is_kept(node: NodeProto, options: LoweringOptions) -> bool:
-    return node.name in options.keep_nodes or node.op_type in options.keep_operators
-
-
 def _axis(node: NodeProto) -> int | None:
     """The dimension of a node's weight that is its output channel; None: cannot be quantized."""
     if node.op_type == "Conv":
@@ -481,31 +296,3 @@ def _axis(node: NodeProto) -> int | None:
     if scaled or ("transA" in attributes and attributes["transA"].i):
         return None
     return 0 if "transB" in attributes and attributes["transB"].i else 1
-
-
-def _sort_nodes(graph: GraphProto) -> None:
-    """Bring nodes into an order to run in; ONNX Runtime's own sort overlooks inner graphs."""
-    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
-    before = {
-        index: sorted({makers[name] for name in _reads(node) if name in makers})
-        for index, node in enumerate(graph.node)
-    }
-    nodes = [graph.node[index] for index in TopologicalSorter(before).static_order()]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _reads(node: NodeProto) -> Iterator[str]:
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            yield from _uses(inner)
-
-
-def _remove_nodes(graph: GraphProto, indices: Sequence[int]) -> None:
-    for index in reversed(indices):
-        del graph.node[index]
-    uses = _uses(graph)
-    unused = [i for i, tensor in enumerate(graph.initializer) if not uses[tensor.name]]
-    for index in reversed(unused):
-        del graph.initializer[index]

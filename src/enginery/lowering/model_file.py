@@ -147,6 +147,18 @@ def without_weights(
     return copy, list(tensors(model.graph)), list(tensors(copy.graph))
 
 
+def forget_stored(graph: GraphProto) -> None:
+    """Drop what torch's exporter notes of initializers, which have types themselves.
+
+    The converter changes the note of a weight that it leaves alone, such as a Resize's scales.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    noted = [value for value in graph.value_info if value.name not in stored]
+    if len(noted) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(noted)
+
+
 def one_line(error: Exception) -> str:
     """What a library says, as one line that ends without a full stop."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
