@@ -140,6 +140,7 @@ class _Witness:
         self._plan, self._inputs = plan, inputs
         self._lowering = plan.lowering(warn) if plan.is_lowered else None
         self._recipe: Recipe | None = None
+        self._made = False
         self._started = datetime.now(timezone.utc)
         self.model = self._lowering.path if self._lowering else plan.spec.onnx_path
         self.attested = False
@@ -154,6 +155,7 @@ class _Witness:
         self._recipe = self._plan.recipe(self._inputs)
         if self._lowering:
             self._lowering.make(self._inputs)
+            self._made = True
 
     def check_inputs(self) -> None:
         """Raise InputChangedError unless every input is what it was before the build."""
@@ -162,13 +164,17 @@ class _Witness:
         inputs = InputDigests()
         before, now = self._recipe.inputs, self._plan.input_digests(inputs)
         changed = input_files(dict(now.items() ^ before.items()), self._plan.input_names())
-        if not changed and self._lowering and not self._lowering.judge(inputs).fresh:
+        if not changed and self._has_lost_model(inputs):
             changed = {self.model.name: ""}
         if changed:
             raise InputChangedError(
                 f"{', '.join(sorted(changed))} changed while the engine was built; "
                 "nothing was published, run again"
             )
+
+    def _has_lost_model(self, inputs: InputDigests) -> bool:
+        """Whether the lowered model was there and is no more what it was."""
+        return bool(self._made and self._lowering and not self._lowering.judge(inputs).fresh)
 
     def attest(self, sha256_hex: str) -> bytes:
         """The provenance of a finished engine with this digest."""
