@@ -56,6 +56,20 @@ class EngineJob(msgspec.Struct, frozen=True):
             self.request.lowered_root.with_name("checks"),
         )
 
+    def engine_check(self) -> Step:
+        """How the engine itself is compared with the original, where there is a GPU."""
+        from .accuracy.step import engine_check_step
+
+        assert self.request.lowered_root is not None  # noqa: S101 - jobs always set it
+        return engine_check_step(
+            self.plan.spec,
+            self.backbone.check,
+            self.plan.path,
+            load_runtime(self.runtime),
+            self.request.precision,
+            self.request.lowered_root.with_name("checks"),
+        )
+
     def judge(self, inputs: InputDigests, digest: Callable[[Path], str]) -> Verdict:
         """Whether the engine is fresh and, where that is required, its check passed."""
         verdict = self.plan.judge(inputs, digest=digest)

@@ -38,6 +38,7 @@ class Step:
             the temporary path to write, and "artifact", the final file name; and returns
             "sha256", the digest of what it wrote, and "versions".
         request: What it is asked, in JSON's types.
+        environment: Variables that the function's process gets on top of this one's.
         before: Called before it is made: makes or checks what the step rests on.
         fault: What is wrong with files that it names, where its own bytes are right; or None.
         tidy: Called when it was made anew: removes what an older one named.
@@ -52,6 +53,7 @@ class Step:
     names: Mapping[str, str]
     entry: str
     request: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
     before: Callable[[InputDigests], object] | None = field(default=None, compare=False)
     fault: Callable[[Path], str | None] | None = field(default=None, compare=False)
     tidy: Callable[[Path], None] | None = field(default=None, compare=False)
@@ -105,7 +107,7 @@ class Step:
         with (
             atomic.staged(self.path) as temporary,
             worker.started(
-                self.entry, environment={}, label=self.path.name, show=self.show
+                self.entry, environment=self.environment, label=self.path.name, show=self.show
             ) as make,
         ):
             recipe = self.recipe(inputs)

@@ -11,15 +11,17 @@ import msgspec
 
 from ..calibration.step import data_files
 from ..config import BackboneSpec, CheckSpec, PrecisionMode
-from ..digest import read_regular
+from ..digest import read_regular, sha256_file
 from ..errors import EngineBuildError, EngineryError, RuntimeUnavailableError
 from ..inputs import InputDigests
 from ..installed import first_installed
+from ..runtimes.protocol import Runtime
 from ..step import Step
 from ..verdict import Fault, Verdict
 from . import tolerances_for
 
 KIND = "accuracy-check"
+ENGINE_KIND = "engine-check"
 
 # Raised when this package changes how models are compared.
 _REVISION = "1"
@@ -48,18 +50,7 @@ def check_step(spec: BackboneSpec, check: CheckSpec, lowering: Step, precision: 
     Raises:
         RuntimeUnavailableError: ONNX Runtime is not installed.
     """
-    shapes = {
-        profile.input_name: list(profile.opt_shape)
-        for profile in spec.optimization_profiles
-        if profile.index == 0
-    }
-    asked = {
-        "precision": precision.value,
-        "samples": check.samples,
-        "seed": check.seed,
-        "shapes": shapes,
-        "tolerances": tolerances(check, precision),
-    }
+    asked = _asked(spec, check, precision)
     return Step(
         path=folder / lowering.path.with_suffix(".check.json").name,
         kind=KIND,
@@ -76,6 +67,62 @@ def check_step(spec: BackboneSpec, check: CheckSpec, lowering: Step, precision: 
         },
         before=lowering.make,
     )
+
+
+def engine_check_step(
+    spec: BackboneSpec, check: CheckSpec, engine: Path, runtime: Runtime,
+    precision: PrecisionMode, folder: Path,
+) -> Step:  # fmt: skip
+    """How an engine is compared with the original, on the GPU of this machine.
+
+    Args:
+        spec: The backbone.
+        check: Inputs and tolerances.
+        engine: The engine.
+        runtime: The runtime that it is for.
+        precision: Its precision.
+        folder: Folder of the reports.
+
+    Raises:
+        RuntimeUnavailableError: ONNX Runtime is not installed.
+    """
+    asked = _asked(spec, check, precision)
+    return Step(
+        path=folder / f"{engine.name}.check.json",
+        kind=ENGINE_KIND,
+        inputs=partial(_engine_inputs, spec, check, engine),
+        build=asked,
+        toolchain={"check": f"{_REVISION}, onnxruntime {_onnxruntime()}"},
+        names={"onnx": spec.onnx_path.name, "engine": engine.name},
+        entry="enginery.accuracy.report:check_engine",
+        request={
+            **asked,
+            "original": str(spec.onnx_path),
+            "engine": str(engine),
+            "data": [str(path) for path in _data(check)],
+        },
+        environment=runtime.polygraphy_environment,
+    )
+
+
+def has_gpu() -> bool:
+    """Whether NVIDIA's driver for a GPU is loaded on this machine, a Jetson's included."""
+    return any(os.path.exists(device) for device in ("/dev/nvidiactl", "/dev/nvhost-gpu"))  # noqa: PTH110
+
+
+def _asked(spec: BackboneSpec, check: CheckSpec, precision: PrecisionMode) -> dict[str, Any]:
+    shapes = {
+        profile.input_name: list(profile.opt_shape)
+        for profile in spec.optimization_profiles
+        if profile.index == 0
+    }
+    return {
+        "precision": precision.value,
+        "samples": check.samples,
+        "seed": check.seed,
+        "shapes": shapes,
+        "tolerances": tolerances(check, precision),
+    }
 
 
 def tolerances(check: CheckSpec, precision: PrecisionMode) -> dict[str, str]:
@@ -118,6 +165,16 @@ def _inputs(check: CheckSpec, lowering: Step, inputs: InputDigests) -> dict[str,
     for file in _data(check):
         found[f"data/{os.path.relpath(file, check.folder)}"] = inputs.of_data(file)
     return found
+
+
+def _engine_inputs(
+    spec: BackboneSpec, check: CheckSpec, engine: Path, inputs: InputDigests
+) -> dict[str, str]:
+    return {
+        **inputs.of_model(spec.onnx_path),
+        "engine": sha256_file(engine),
+        **{f"data/{file.name}": inputs.of_data(file) for file in _data(check)},
+    }
 
 
 def _data(check: CheckSpec) -> list[Path]:

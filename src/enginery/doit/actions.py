@@ -64,19 +64,29 @@ class LowerModel(msgspec.Struct, frozen=True):
 
 
 class CheckModel(msgspec.Struct, frozen=True):
-    """The action of a check."""
+    """The action of a check; the engines are those of the lowered model."""
 
     job: EngineJob
+    engines: tuple[EngineJob, ...]
 
     def __call__(self) -> BaseFail | None:
         """Compare the lowered model with the original; a miss comes back as doit's failure."""
+        from ..accuracy.step import has_gpu
+
+        failure = self._compare(self.job.check)
+        for job in self.engines if has_gpu() else ():
+            if failure is None and job.plan.path.exists():
+                failure = self._compare(job.engine_check)
+        return failure
+
+    def _compare(self, how: Callable[[], Step]) -> BaseFail | None:
         from ..accuracy.step import describe, judge_check
         from ..inputs import InputDigests
 
-        failure = _make(self.job.backbone, self.job.corpus_path, self.job.check)
+        failure = _make(self.job.backbone, self.job.corpus_path, how)
         if failure is not None:
             return failure
-        step = self.job.check()
+        step = how()
         verdict = judge_check(step, InputDigests())
         sys.stdout.write(describe(step))
         what = f"{self.job.name} in {self.job.request.precision}"

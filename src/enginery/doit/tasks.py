@@ -65,12 +65,12 @@ def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
     yield from _engine_tasks(jobs, checkers)
     lowered = _by_lowered_model(jobs)
     checks = {
-        name: users[0]
+        name: users
         for name, users in lowered.items()
         if _is_declared(users[0].backbone) or _is_asked_for(CHECK)
     }
-    checked = {name: VerifiedUpToDate(partial(_judge_check, job, inputs))
-               for name, job in checks.items()}  # fmt: skip
+    checked = {name: VerifiedUpToDate(partial(_judge_check, users, inputs))
+               for name, users in checks.items()}  # fmt: skip
     yield from _lowering_tasks(lowered, checkers, checked, inputs)
     yield from _check_tasks(checks, checked)
     yield from _calibration_tasks(corpus, inputs)
@@ -130,19 +130,20 @@ def _lowering_tasks(
 
 
 def _check_tasks(
-    checks: dict[str, EngineJob], checked: dict[str, VerifiedUpToDate]
+    checks: dict[str, list[EngineJob]], checked: dict[str, VerifiedUpToDate]
 ) -> Iterator[dict[str, Any] | Task]:
     if checks:
         yield {"basename": CHECK, "name": None, "doc": "compares lowered models with the originals"}
     groups: dict[str, list[str]] = {}
-    for name, job in checks.items():
+    for name, users in checks.items():
+        job = users[0]
         task = _check_name(job)
         groups.setdefault(job.name, []).append(f"{CHECK}:{task}")
         yield {
             "basename": CHECK,
             "name": task,
             "doc": f"compares {job.name} in {job.request.precision} with the original",
-            "actions": [CheckModel(job)],
+            "actions": [CheckModel(job, tuple(users))],
             "file_dep": _file_dep(job),
             "setup": [f"{LOWER}:{name}"],
             "uptodate": [checked[name]],
@@ -190,10 +191,14 @@ def _is_asked_for(what: str) -> bool:
     return any(argument.partition(":")[0] == what for argument in sys.argv[1:])
 
 
-def _judge_check(job: EngineJob, inputs: InputDigests) -> Verdict:
-    from ..accuracy.step import judge_check
+def _judge_check(users: list[EngineJob], inputs: InputDigests) -> Verdict:
+    from ..accuracy.step import has_gpu, judge_check
 
-    return judge_check(job.check(), inputs)
+    verdict = judge_check(users[0].check(), inputs)
+    for job in users if has_gpu() else ():
+        if verdict.fresh and job.plan.path.exists():
+            verdict = judge_check(job.engine_check(), inputs)
+    return verdict
 
 
 def _end_quietly_on_ctrl_c(

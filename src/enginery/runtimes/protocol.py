@@ -35,11 +35,14 @@ class Runtime(ABC):
             has to be lowered first; `compile_engine` then gets the lowered model.
         prepares_inputs: Whether `compile_engine` calls `BuildConfig.prepare_inputs` itself;
             otherwise it was called before.
+        polygraphy_environment: What makes Polygraphy use this runtime; its settings are read when
+            it is imported.
     """
 
     name: ClassVar[str]
     strongly_typed: ClassVar[bool]
     prepares_inputs: ClassVar[bool] = False
+    polygraphy_environment: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def installed_version(self) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..config import BuilderOptions, PrecisionMode
 from ..errors import EngineBuildError, RuntimeUnavailableError
@@ -41,6 +41,7 @@ class TensorRTRTX(Runtime):
     name = "tensorrt_rtx"
     strongly_typed = True
     prepares_inputs = True
+    polygraphy_environment: ClassVar[Mapping[str, str]] = {"POLYGRAPHY_USE_TENSORRT_RTX": "1"}
 
     def installed_version(self) -> str:
         """See `Runtime.installed_version`."""
@@ -108,7 +109,7 @@ class TensorRTRTX(Runtime):
         with atomic.staged(path) as temporary:
             with worker.started(
                 "enginery.runtimes.tensorrt_build:build",
-                environment={"POLYGRAPHY_USE_TENSORRT_RTX": "1"},
+                environment=self.polygraphy_environment,
                 label=path.name,
                 preload="tensorrt_rtx",
             ) as build:

@@ -1,0 +1,111 @@
+"""An engine on the GPU of this machine against the original model on the CPU.
+
+Polygraphy's comparator runs both over the same samples; what differs is measured as for lowered
+models. Only where there is a GPU: nothing else can say what an engine computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import onnx
+from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.comparator import Comparator
+from polygraphy.logger import G_LOGGER
+
+from ..errors import EngineBuildError
+from ..verdict import read_verified
+from . import judge_metrics, samples, tolerances_for
+from .metrics import measure, worst
+
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "polygraphy")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is to be compared; see `compare.Request` for what is not said here.
+
+    Attributes:
+        engine: The engine; it has to be verified before it is loaded.
+    """
+
+    engine: str
+    original: str
+    precision: str
+    samples: int = 4
+    seed: int = 0
+    data: tuple[str, ...] = ()
+    shapes: dict[str, tuple[int, ...]] = {}
+    tolerances: dict[str, float] = {}
+
+
+def compare_engine(request: dict[str, Any]) -> dict[str, Any]:
+    """Compare an engine with its model; returns what `compare.compare` returns.
+
+    Raises:
+        EngineryError: The engine is not to be believed, cannot be loaded on this GPU, or a
+            sample does not fit.
+    """
+    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+
+    asked = msgspec.convert(request, Request)
+    model = onnx.load(asked.original, load_external_data=False)
+    inputs = samples.model_inputs(model.graph, asked.shapes)
+    given = (
+        samples.read([Path(name) for name in asked.data], inputs)
+        if asked.data
+        else samples.generate(inputs, count=asked.samples, seed=asked.seed)
+    )
+    engine = TrtRunner(EngineFromBytes(read_verified(asked.engine)), name="engine")
+    found = compare_runners([original_runner(asked.original), engine], given, asked)
+    return {**found, "how": {"original": "onnxruntime, CPU", "lowered": "the engine, on the GPU"}}
+
+
+def original_runner(path: str) -> Any:
+    """Polygraphy's runner of an ONNX file in ONNX Runtime on the CPU."""
+    return OnnxrtRunner(SessionFromOnnx(path, providers=["CPUExecutionProvider"]), name="original")
+
+
+def compare_runners(
+    runners: Sequence[Any], given: Sequence[samples.Sample], asked: Request
+) -> dict[str, Any]:
+    """Run two of Polygraphy's runners over samples; the second is held against the first.
+
+    Raises:
+        EngineBuildError: A runner fails, or their outputs have other names.
+    """
+    from polygraphy.exception import PolygraphyException
+
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL
+    try:
+        results = Comparator.run(list(runners), data_loader=[dict(one.arrays) for one in given])
+    except PolygraphyException as error:
+        raise EngineBuildError(f"the engine cannot be run here: {error}") from error
+    (_, before), (_, after) = results
+    names = list(before[0])
+    if set(names) != set(after[0]):
+        raise EngineBuildError(
+            f"the engine's outputs are {', '.join(after[0])}, the model's are {', '.join(names)}"
+        )
+    tolerances = tolerances_for(asked.precision, asked.tolerances)
+    metrics = {
+        name: worst([measure(r[name], c[name]) for r, c in zip(before, after, strict=True)])
+        for name in names
+    }
+    missed = [
+        f"output {name!r}: {words}"
+        for name, found in metrics.items()
+        for words in judge_metrics(found, tolerances)
+    ]
+    return {
+        "passed": not missed,
+        "missed": missed,
+        "outputs": {name: msgspec.structs.asdict(found) for name, found in metrics.items()},
+        "tolerances": tolerances.as_dict(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "samples": len(given),
+        "sample_sha256": [sample.sha256_hex for sample in given],
+    }
