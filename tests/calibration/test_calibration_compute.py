@@ -146,7 +146,9 @@ def graph(path: Path, nodes: list[onnx.NodeProto], shape: list[Any], **stored: A
             for name, array in stored.items()
         ],
     )
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)]), path)
+    onnx.save(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path
+    )
     return path
 
 

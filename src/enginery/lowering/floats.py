@@ -38,7 +38,7 @@ from ..errors import EngineBuildError
 from . import model_file
 from .kept import check_kept
 from .model_file import forget_stored, graphs, one_line, tensors
-from .narrow import fill, swap, swap_types
+from .narrow import fill, swap, swap_types, write_out_zeros
 from .order import restore_order
 
 _LOW: dict[PrecisionMode, int] = {
@@ -144,6 +144,8 @@ def _converted(model: ModelProto, precision: PrecisionMode, options: LoweringOpt
         forget_stored(each)
     noted = {value.name for each in graphs(skeleton.graph) for value in each.value_info}
     skeleton = shape_inference.infer_shapes(skeleton)
+    for each in graphs(skeleton.graph):
+        write_out_zeros(each)
     if precision is PrecisionMode.BF16:
         swap_types(skeleton.graph)
     sound = _is_sound(skeleton)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import AttributeProto, GraphProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers import float16
 
 from .model_file import graphs, tensors
@@ -53,6 +53,17 @@ def _swap_type(kind: onnx.TypeProto) -> None:
 def swap(data_type: int) -> int:
     """fp16 for bf16 and bf16 for fp16; any other type is itself."""
     return _SWAPPED.get(data_type, data_type)
+
+
+def write_out_zeros(graph: GraphProto) -> None:
+    """Give every ConstantOfShape its value, which is fp32's zero where it has none.
+
+    The converter of onnxruntime 1.23, the last for Python 3.10, overlooks those that have none.
+    """
+    for node in graph.node:
+        if node.op_type == "ConstantOfShape" and not node.attribute:
+            zero = helper.make_tensor("", TensorProto.FLOAT, [1], [0.0])
+            node.attribute.append(helper.make_attribute("value", zero))
 
 
 def fill(tensor: TensorProto, weight: TensorProto) -> None:
