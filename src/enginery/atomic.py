@@ -66,7 +66,7 @@ def leftovers(paths: Iterable[Path]) -> list[Path]:
             found += [
                 Path(entry.path)
                 for entry in entries
-                if _staged_for(entry.name) in names and not entry.is_dir(follow_symlinks=False)
+                if staged_for(entry.name) in names and not entry.is_dir(follow_symlinks=False)
             ]
     return sorted(found)
 
@@ -76,7 +76,7 @@ def random_hex() -> str:
     return os.urandom(4).hex()
 
 
-def _staged_for(name: str) -> str | None:
+def staged_for(name: str) -> str | None:
     """The name of the file that a temporary name of ours was made for."""
     for_, _, affix = name.removesuffix(".tmp").rpartition(".")
     ours = name.endswith(".tmp") and len(affix) == 8 and _HEX.issuperset(affix)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import atomic, provenance
+from . import atomic, provenance, sidecar
 from .build import (
     BuildConfig,
     CompileOutcome,
@@ -35,7 +35,7 @@ from .publish import owned_paths
 from .recipe import Recipe, input_files
 from .runtimes.protocol import CompileEngineCallable, Runtime
 from .sidecar import Sha256Sidecar
-from .verdict import Fault
+from .verdict import Fault, Verdict
 from .version import __version__
 
 # Where a shape is at fault that no explicit profile gives.
@@ -74,20 +74,31 @@ class EngineCompiler:
 
     def _compile(self, plan: EnginePlan) -> EngineCompileResult:
         try:
+            # A hit needs no lock: it works in a folder that is read-only, too.
+            inputs = InputDigests()
+            hit = self._reuse(plan, plan.judge(inputs))
+            if hit is not None:
+                return hit
             with locked(plan.path):
-                return self._reuse_or_build(plan)
+                return self._reuse_or_build(plan, inputs)
         except (EngineBuildError, CalibrationCacheError) as error:
             self._events.error(plan.spec.model_name, plan.request.calibration_path, error)
             raise
 
-    def _reuse_or_build(self, plan: EnginePlan) -> EngineCompileResult:
-        inputs = InputDigests()
+    def _reuse(self, plan: EnginePlan, verdict: Verdict) -> EngineCompileResult | None:
+        if verdict.statement is None:
+            return None
+        self._events.hit(plan.spec.model_name, plan.path)
+        entry = _entry(plan, verdict.statement.sha256_hex, verdict.statement.fingerprint)
+        return EngineCompileResult(entry, CompileOutcome.REUSED, None)
+
+    def _reuse_or_build(self, plan: EnginePlan, inputs: InputDigests) -> EngineCompileResult:
+        # Another process may have built it while this one waited for the lock.
         verdict = plan.judge(inputs)
+        hit = self._reuse(plan, verdict)
+        if hit is not None:
+            return hit
         model = plan.spec.model_name
-        if verdict.statement is not None:
-            self._events.hit(model, plan.path)
-            entry = _entry(plan, verdict.statement.sha256_hex, verdict.statement.fingerprint)
-            return EngineCompileResult(entry, CompileOutcome.REUSED, None)
         if verdict.fault is Fault.SIDECAR:
             self._events.mismatch(model, plan.path, verdict.reason)
         self._events.miss(model, plan.path, verdict.reason)
@@ -219,4 +230,10 @@ def _record_afterwards(path: Path, witness: _Witness) -> None:
         raise EngineBuildError(f"the runtime wrote no engine to believe: {error}") from error
     if not verified:
         raise EngineBuildError(f"the runtime's sidecar is not that of {path.name}")
-    atomic.write_atomically(provenance.path_for(path), witness.attest(Sha256Sidecar.read(path)))
+    try:
+        document = witness.attest(Sha256Sidecar.read(path))
+    except InputChangedError:
+        # What the runtime wrote was built from who knows what; without a sidecar it is nothing.
+        sidecar.path_for(path).unlink(missing_ok=True)
+        raise
+    atomic.write_atomically(provenance.path_for(path), document)

@@ -49,7 +49,7 @@ class OptimizationProfile:
     index: int = 0
 
 
-_Mib = Annotated[int, Meta(ge=1)]
+_Mib = Annotated[int, Meta(ge=1, le=1 << 24)]
 
 
 class MemoryPools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,11 +83,11 @@ class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     builder_optimization_level: Annotated[int, Meta(ge=0, le=5)] = 3
     profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = "layer_names_only"
-    max_aux_streams: Annotated[int, Meta(ge=-1)] = -1
+    max_aux_streams: Annotated[int, Meta(ge=-1, le=1024)] = -1
     tf32: bool = True
     sparse_weights: bool = False
     weight_streaming: bool | None = None
-    avg_timing_iterations: Annotated[int, Meta(ge=1)] | None = None
+    avg_timing_iterations: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     tactic_sources: tuple[str, ...] | None = None
     tiling_optimization_level: Literal["none", "fast", "moderate", "full"] | None = None
     memory_pools: MemoryPools | None = None

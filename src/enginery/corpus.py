@@ -33,7 +33,8 @@ from .corpus_tables import (
     nearest,
     read_table,
 )
-from .errors import CorpusError
+from .digest import read_regular
+from .errors import CorpusError, IrregularFileError
 from .filename import check_model_name, check_version, fold
 from .hardware import Sm, canonical_sm
 
@@ -43,6 +44,8 @@ else:  # pragma: no cover - the same parser under its name before Python 3.11
     import tomli as tomllib
 
 SCHEMA = 1
+
+_LIMIT = 64 << 20
 
 STATE = ".enginery"
 """Folder beside the corpus file: what is made on the way, and remembered digests of inputs."""
@@ -147,12 +150,13 @@ def read_corpus(path: Path | str) -> Corpus:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        parsed: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_regular(path, limit=_LIMIT, follow_symlinks=True)
+        parsed: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise CorpusError(
             f"{path}: there is no such file; write one, or correct the path"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, IrregularFileError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: cannot be read ({error}); make it a UTF-8 text file") from error
     except (ValueError, RecursionError) as error:
         # TOMLDecodeError is a ValueError; so is an integer of thousands of digits.

@@ -41,6 +41,9 @@ class HostCapabilities:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sm", canonical_sm(self.sm))
+        for name, value in (("jetpack", self.jetpack), ("trt", self.trt)):
+            if not isinstance(value, str) and not (name == "jetpack" and value is None):
+                raise ValueError(f"{name} {value!r} is no text; write it in quotes, like '6.2'")
 
     @property
     def capabilities(self) -> tuple[int, ...]:

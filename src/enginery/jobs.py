@@ -140,9 +140,17 @@ def _jobs(
                 backbone=backbone,
                 variant=f"{target}-{precision.value}" if several else None,
                 runtime=runtime,
-                plan=EnginePlan(backbone.spec, request, load_runtime(runtime)),
+                plan=_plan(corpus, request, runtime),
                 corpus_path=corpus.path,
             )
+
+
+def _plan(corpus: Corpus, request: EngineCompileRequest, runtime: str) -> EnginePlan:
+    (spec,) = request.backbones
+    try:
+        return EnginePlan(spec, request, load_runtime(runtime))
+    except ValueError as error:
+        raise corpus.error(f"backbones.{spec.model_name}", str(error)) from error
 
 
 def _calibration(backbone: CorpusBackbone, precision: PrecisionMode) -> Path | None:

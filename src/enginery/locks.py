@@ -23,3 +23,23 @@ def locked(path: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):  # an open file cannot be removed on Windows
                 lock_path.unlink()
+
+
+@contextmanager
+def locked_now(path: Path) -> Iterator[bool]:
+    """Hold the lock of an artifact if nobody else does; yields whether it is held."""
+    from filelock import FileLock, Timeout
+
+    lock_path = path.with_name(f".{path.name}.lock")
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with suppress(OSError):
+            lock_path.unlink()
+        lock.release()

@@ -6,7 +6,7 @@ Everything that decides is here, and nothing that builds: a run with nothing to 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +77,28 @@ class EnginePlan:
             digest: How to hash the engine; whoever hashes ahead gives his own.
         """
         if not os.path.lexists(self.path):
-            return Verdict(Fault.ABSENT, "it is not there")
+            return Verdict(Fault.ABSENT, "; ".join(("it is not there", *self._other_hardware())))
         try:
             recipe = self.recipe(inputs)
         except (EngineBuildError, CalibrationCacheError) as error:
             return Verdict(Fault.INPUT, str(error))
         return judge(self.path, recipe, digest=digest)
+
+    def _other_hardware(self) -> Iterator[str]:
+        """What differs in engines of this model and precision that are there for others."""
+        wanted = EngineFilenameSchema.parse(self.path.name)
+        for name in sorted(path.name for path in self.path.parent.glob("*.engine")):
+            try:
+                tag = EngineFilenameSchema.parse(name)
+            except ValueError:
+                continue
+            if (tag.model_name, tag.precision) == (wanted.model_name, wanted.precision):
+                changes = [
+                    f"{field}: {getattr(tag, field)} -> {getattr(wanted, field)}"
+                    for field in ("sm", "jetpack", "trt")
+                    if getattr(tag, field) != getattr(wanted, field)
+                ]
+                yield f"{name} is there ({', '.join(changes)})"
 
     def recipe(self, inputs: InputDigests) -> Recipe:
         """What the engine is made from now.
@@ -124,8 +140,8 @@ class EnginePlan:
             self.request.precision is PrecisionMode.INT8 or calibration.exists()
         ):
             found["calibration"] = inputs.of_calibration(calibration)
-        for plugin in self.spec.builder.plugins:
-            found[f"plugin/{Path(plugin).name}"] = inputs.of_data(Path(plugin))
+        for index, plugin in enumerate(self.spec.builder.plugins):
+            found[f"plugin/{index}/{Path(plugin).name}"] = inputs.of_data(Path(plugin))
         return found
 
     def input_names(self) -> dict[str, str]:

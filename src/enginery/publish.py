@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from . import atomic, provenance, sidecar
@@ -47,6 +48,26 @@ def remove(path: Path, *, dry_run: bool = False) -> Iterator[Path]:
         if not dry_run:
             one.unlink(missing_ok=True)
         yield one
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove the temporary files and locks of artifacts that nobody is working on.
+
+    Whoever builds an artifact clears what a killed process left of it; this is for those that
+    are not built again. What is in use has a lock that is held, and stays.
+    """
+    abandoned: set[str] = set()
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name.endswith((".tmp", ".lock")):
+                name = atomic.staged_for(entry.name) or entry.name[1:].removesuffix(".lock")
+                abandoned.add(name.removesuffix(provenance.SUFFIX).removesuffix(sidecar.SUFFIX))
+    for name in sorted(abandoned):
+        from .locks import locked_now  # rarely needed, and slow to import
+
+        with suppress(OSError), locked_now(folder / name) as free:
+            for leftover in atomic.leftovers(owned_paths(folder / name)) if free else ():
+                leftover.unlink(missing_ok=True)
 
 
 def owned_paths(path: Path) -> tuple[Path, Path, Path]:

@@ -138,9 +138,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     end_with_parent(int(parent))
     module, _, name = entry.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    if preload:
-        importlib.import_module(preload)
+    try:
+        function = getattr(importlib.import_module(module), name)
+        if preload:
+            importlib.import_module(preload)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}; install what is missing with: pip install 'enginery[rtx]'")
     with open(0, "rb", closefd=False) as stream:
         line = stream.readline()
     if not line:

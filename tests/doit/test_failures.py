@@ -220,3 +220,32 @@ onnx = "slow.onnx"
 input_name = "data_0"
 expected_input_shape = [1, 3, 224, 224]
 """
+
+
+def test_a_calibration_cache_that_nobody_needs_may_be_missing(project: Project) -> None:
+    project.edit(
+        "corpus.toml", 'onnx = "plain.onnx"', 'onnx = "plain.onnx"\ncalibration = "no.calib"'
+    )
+    for arguments in ([], ["list", "--status"], ["info", "plain"]):
+        run = project.doit(*arguments)
+        assert run.returncode == 0, run.said
+        assert run.built == []
+
+
+def test_a_name_that_is_too_long(project: Project) -> None:
+    project.edit("corpus.toml", "[backbones.plain]", f"[backbones.{'x' * 190}]")
+    run = project.doit("list")
+    assert run.returncode == 3
+    assert len(run.stderr.splitlines()) == 1
+    assert "shorten the name" in run.stderr
+
+
+def test_a_corpus_that_is_a_fifo_or_has_a_mark(project: Project) -> None:
+    corpus = project.path / "corpus.toml"
+    corpus.write_bytes(b"\xef\xbb\xbf" + corpus.read_bytes())
+    assert project.doit("list").returncode == 0
+    corpus.unlink()
+    os.mkfifo(corpus)
+    run = project.doit("list", timeout=20)
+    assert run.returncode == 3
+    assert "corpus.toml is a FIFO" in run.stderr

@@ -98,3 +98,19 @@ def test_two_at_once_build_each_engine_once(slow_project: Project) -> None:
     assert sorted(built) == ["external", "half", "plain", "slow"]
     run = project.doit()
     assert (run.returncode, run.built) == (0, [])
+
+
+def test_what_a_killed_run_left_of_a_fresh_engine_is_cleared(project: Project) -> None:
+    engine = project.engine("plain")
+    gone = [
+        engine.with_name(f".{engine.name}.sha256.0a1b2c3d.tmp"),
+        engine.with_name(f".{engine.name.replace('sm86', 'sm75')}.0a1b2c3d.tmp"),
+        engine.with_name(f".{engine.name}.lock"),
+    ]
+    stays = [engine.with_name(".notes.tmp"), engine.with_name(f".{engine.name}.notes.tmp")]
+    for file in (*gone, *stays):
+        file.write_bytes(b"half")
+    assert project.doit("list").returncode == 0
+    assert all(file.exists() for file in gone)
+    assert project.doit().built == []
+    assert [file for file in (*gone, *stays) if file.exists()] == stays

@@ -137,3 +137,37 @@ def test_a_users_own_tasks_work_as_in_doits_manual(project: Project) -> None:
     assert project.doit("clean", "note").returncode == 0
     assert not (project.path / "copy.note").exists()
     assert project.engine("plain").exists()
+
+
+def test_others_see_a_new_engine_as_a_new_result(project: Project) -> None:
+    dodo = project.path / "dodo.py"
+    dodo.write_text(
+        dodo.read_text() + "from doit.tools import result_dep\n"
+        "def task_deploy():\n"
+        "    return {'actions': ['echo ran >> ran'], 'uptodate': [result_dep('plain')]}\n"
+    )
+    ran: Path = project.path / "ran"
+    for expected in (1, 1):
+        assert project.doit().returncode == 0
+        assert len(ran.read_text().splitlines()) == expected
+    project.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    assert project.doit().returncode == 0
+    assert len(ran.read_text().splitlines()) == 2
+    (project.path / ".doit.db").unlink()
+    assert project.doit("plain").built == []
+
+
+def test_two_corpora_in_one_dodo(project: Project) -> None:
+    second = (project.path / "corpus.toml").read_text().replace("[backbones.", "[backbones.other-")
+    (project.path / "second.toml").write_text(second)
+    dodo = project.path / "dodo.py"
+    dodo.write_text(
+        dodo.read_text() + "def task_more():\n    yield from engine_tasks('second.toml')\n"
+    )
+    run = project.doit()
+    assert run.returncode == 0, run.said
+    assert run.built == ["other-plain", "other-external", "other-half"]
+    run = project.doit("check")
+    assert run.returncode == 0, run.said
+    assert ".  check:half" in run.stdout
+    assert ".  check:other-half" in run.stdout

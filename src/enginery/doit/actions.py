@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from doit.exceptions import BaseFail, TaskError, TaskFailed
 
+from .. import provenance
 from ..corpus import CorpusBackbone
 from ..errors import BackboneSpecError, EngineryError
 from ..jobs import EngineJob
@@ -31,12 +32,15 @@ class BuildEngine(msgspec.Struct, frozen=True):
 
     job: EngineJob
 
-    def __call__(self) -> BaseFail | None:
-        """Build the engine; what went wrong comes back as doit's failure or error."""
+    def __call__(self) -> BaseFail | str:
+        """Build the engine; its digest, or what went wrong as doit's failure or error."""
         from ..compiler import EngineCompiler
         from ..digest import short
         from ..runtimes import load_runtime
 
+        failure = self._unchecked()
+        if failure is not None:
+            return failure
         compiler = EngineCompiler(
             inference_runtime=load_runtime(self.job.runtime), logger=_logger()
         )
@@ -50,7 +54,23 @@ class BuildEngine(msgspec.Struct, frozen=True):
             sys.stdout.write(f"{what}, fresh already\n")
         else:
             sys.stdout.write(f"{what}, built in {result.compile_duration_s:.1f} s\n")
-        return None
+        return result.entry.sha256_hex
+
+    def _unchecked(self) -> BaseFail | None:
+        """Why it may not be built: doit runs a task even where one of its setup tasks failed."""
+        from ..inputs import InputDigests
+
+        job = self.job
+        if not (job.backbone.require_check and job.plan.is_lowered):
+            return None
+        from ..accuracy.step import judge_check
+
+        verdict = judge_check(job.check(), InputDigests())
+        if verdict.fresh:
+            return None
+        return TaskFailed(
+            f"{job.name}: not built, its lowered model has no passing check: {verdict.reason}"
+        )
 
 
 class LowerModel(msgspec.Struct, frozen=True):
@@ -114,18 +134,36 @@ def calibration(backbone: CorpusBackbone, show: Callable[[str], None] | None = N
 
 
 class RemoveArtifact(msgspec.Struct, frozen=True):
-    """The clean action: an artifact with its sidecar and provenance, the sidecar first."""
+    """The clean action: an artifact with its sidecar and provenance, the sidecar first.
+
+    Attributes:
+        path: The artifact.
+        lowered: Whether it is a lowered model, which may have data files and a report of its check.
+        proved: Whether it may be someone's who keeps a file there, and is ours only with its proof.
+    """
 
     path: Path
     lowered: bool = False
+    proved: bool = False
 
     def __call__(self, dryrun: bool) -> None:
         """Remove it, or only say so."""
+        try:
+            self._remove(dryrun)
+        except OSError as error:
+            sys.stderr.write(f"{error.filename or self.path} cannot be removed: {error.strerror}\n")
+
+    def _remove(self, dryrun: bool) -> None:
+        if self.proved and not provenance.path_for(self.path).exists():
+            return
         for gone in remove(self.path, dry_run=dryrun):
             sys.stdout.write(f"{gone}\n")
         if self.lowered:
             from ..lowering.data import data_files
 
+            report = self.path.parent.with_name("checks") / f"{self.path.stem}.check.json"
+            for gone in remove(report, dry_run=dryrun):
+                sys.stdout.write(f"{gone}\n")
             for data in data_files(self.path):
                 sys.stdout.write(f"{data}\n")
                 if not dryrun:

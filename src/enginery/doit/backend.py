@@ -16,7 +16,7 @@ from typing import Any
 # The base class is doit's own JSON backend; doit has loaded it already.
 from doit.dependency import JsonDB
 
-from ..atomic import random_hex, write_atomically
+from ..atomic import leftovers, random_hex, write_atomically
 from ..digest import read_regular
 from ..errors import IrregularFileError
 
@@ -54,9 +54,20 @@ class HealingJsonDB(JsonDB):  # type: ignore[misc]
         """Write what this run changed over what the file holds now."""
         if not self._changed:
             return
+        try:
+            self._write()
+        except OSError as error:
+            sys.stderr.write(
+                f"WARNING: doit's database {self.name} cannot be written: {error.strerror}; "
+                "tasks other than engines may run once more\n"
+            )
+
+    def _write(self) -> None:
         from ..locks import locked  # needed only where something ran
 
         with locked(self._path):
+            for leftover in leftovers([self._path]):
+                leftover.unlink(missing_ok=True)
             stored = self._read()
             for task_id in self._changed:
                 stored.pop(task_id, None)

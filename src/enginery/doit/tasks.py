@@ -13,6 +13,7 @@ from typing import Any
 
 from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile
+from doit.globals import Globals
 from doit.task import Task
 
 from ..config import PrecisionMode
@@ -20,8 +21,8 @@ from ..corpus import Corpus, CorpusBackbone, read_corpus
 from ..errors import CorpusError
 from ..hash_ahead import HashAhead
 from ..inputs import InputDigests
-from ..jobs import EngineJob, engine_jobs, input_memory
-from ..publish import owned_paths
+from ..jobs import EngineJob, engine_jobs, input_memory, lowered_root
+from ..publish import clear_abandoned, owned_paths
 from ..verdict import Verdict
 from .actions import (
     BuildEngine,
@@ -36,9 +37,8 @@ from .uptodate import LoweredUpToDate, VerifiedUpToDate
 LOWER, CALIBRATE, CHECK = "lower", "calibrate", "check"
 """Prefixes of the tasks besides those of engines; no backbone can have such a name."""
 
-_NAMES_TAKEN = frozenset(
-    {LOWER, CALIBRATE, CHECK, *(command.get_name() for command in DoitMain.DOIT_CMDS)}
-)
+_COMMANDS = frozenset(command.get_name() for command in DoitMain.DOIT_CMDS)
+_NAMES_TAKEN = _COMMANDS | {LOWER, CALIBRATE, CHECK}
 
 
 def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
@@ -54,6 +54,9 @@ def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
         raise InvalidDodoFile(str(error)) from error
     inputs = InputDigests(input_memory(corpus))
     atexit.register(inputs.save)
+    if _is_run():
+        for folder in (corpus.engines, lowered_root(corpus)):
+            atexit.register(clear_abandoned, folder)
     ahead = HashAhead()
     sys.excepthook = partial(_end_quietly_on_ctrl_c, sys.excepthook)
     # doit's worker processes would outlive a doit that is killed.
@@ -131,47 +134,62 @@ def _lowering_tasks(
 
 def _check_tasks(
     checks: dict[str, list[EngineJob]], checked: dict[str, VerifiedUpToDate]
-) -> Iterator[dict[str, Any] | Task]:
-    if checks:
-        yield {"basename": CHECK, "name": None, "doc": "compares lowered models with the originals"}
+) -> Iterator[Task]:
     groups: dict[str, list[str]] = {}
     for name, users in checks.items():
         job = users[0]
-        task = _check_name(job)
-        groups.setdefault(job.name, []).append(f"{CHECK}:{task}")
-        yield {
-            "basename": CHECK,
-            "name": task,
-            "doc": f"compares {job.name} in {job.request.precision} with the original",
-            "actions": [CheckModel(job, tuple(users))],
-            "file_dep": _file_dep(job),
-            "setup": [f"{LOWER}:{name}"],
-            "uptodate": [checked[name]],
-            "clean": [RemoveArtifact(job.check().path)],
-            "verbosity": 2,
-        }
+        task = f"{CHECK}:{_check_name(job)}"
+        groups.setdefault(job.name, []).append(task)
+        yield Task(
+            task,
+            [CheckModel(job, tuple(users))],
+            subtask_of=CHECK,
+            doc=f"compares {job.name} in {job.request.precision} with the original",
+            file_dep=_file_dep(job),
+            setup=[f"{LOWER}:{name}"],
+            uptodate=[checked[name]],
+            clean=[RemoveArtifact(job.check().path)],
+            verbosity=2,
+        )
     for backbone, names in groups.items():
         if len(names) > 1:
             yield Task(f"{CHECK}:{backbone}", None, subtask_of=CHECK, task_dep=names,
                        doc=f"checks of {backbone}")  # fmt: skip
+    yield from _group(
+        CHECK, [name for names in groups.values() for name in names], "checks of lowered models"
+    )
 
 
-def _calibration_tasks(corpus: Corpus, inputs: InputDigests) -> Iterator[dict[str, Any]]:
+def _calibration_tasks(corpus: Corpus, inputs: InputDigests) -> Iterator[Task]:
+    names = []
     for backbone in corpus.backbones:
         if backbone.calibrate is None:
             continue
         step = calibration(backbone)
-        yield {
-            "basename": CALIBRATE,
-            "name": backbone.spec.model_name,
-            "doc": f"calibration cache of {backbone.spec.model_name}, {step.path}",
-            "actions": [Calibrate(backbone, corpus.path)],
-            "file_dep": [str(backbone.spec.onnx_path)],
-            "targets": [str(one) for one in reversed(owned_paths(step.path))],
-            "uptodate": [VerifiedUpToDate(partial(step.judge, inputs))],
-            "clean": [RemoveArtifact(step.path)],
-            "verbosity": 2,
-        }
+        names.append(f"{CALIBRATE}:{backbone.spec.model_name}")
+        yield Task(
+            names[-1],
+            [Calibrate(backbone, corpus.path)],
+            subtask_of=CALIBRATE,
+            doc=f"calibration cache of {backbone.spec.model_name}, {step.path}",
+            file_dep=[str(backbone.spec.onnx_path)],
+            targets=[str(one) for one in reversed(owned_paths(step.path))],
+            uptodate=[VerifiedUpToDate(partial(step.judge, inputs))],
+            clean=[RemoveArtifact(step.path, proved=True)],
+            verbosity=2,
+        )
+    yield from _group(CALIBRATE, names, "calibration caches")
+
+
+def _group(name: str, members: list[str], doc: str) -> Iterator[Task]:
+    """A group that several corpora of one dodo.py share; doit takes a name only once."""
+    run = Globals.dep_manager
+    groups: dict[str, Task] = {} if run is None else run.__dict__.setdefault("_enginery", {})
+    if name in groups:
+        groups[name].task_dep.extend(members)
+    elif members or _is_asked_for(name):
+        groups[name] = Task(name, None, task_dep=members, has_subtask=True, doc=doc)
+        yield groups[name]
 
 
 def _by_lowered_model(jobs: tuple[EngineJob, ...]) -> dict[str, list[EngineJob]]:
@@ -189,6 +207,11 @@ def _is_declared(backbone: CorpusBackbone) -> bool:
 def _is_asked_for(what: str) -> bool:
     """Whether the command line names such a task: doit has no task that runs only when asked."""
     return any(argument.partition(":")[0] == what for argument in sys.argv[1:])
+
+
+def _is_run() -> bool:
+    """Whether doit is going to run tasks, and not to list, clean or explain them."""
+    return sys.argv[1:2] == ["run"] or not _COMMANDS.intersection(sys.argv[1:2])
 
 
 def _judge_check(users: list[EngineJob], inputs: InputDigests) -> Verdict:
@@ -221,11 +244,10 @@ def _end_with_doit(_: object) -> None:
 
 
 def _file_dep(job: EngineJob) -> list[str]:
-    calibration_path = job.request.calibration_path
-    return [
-        str(job.plan.spec.onnx_path),
-        *([str(calibration_path)] if calibration_path else []),
-    ]
+    cache = job.request.calibration_path
+    # Where nothing but int8 could need it, one that is not there is no input.
+    needed = cache and (job.request.precision is PrecisionMode.INT8 or cache.exists())
+    return [str(job.plan.spec.onnx_path), *([str(cache)] if needed else [])]
 
 
 def _doc(job: EngineJob) -> str:
@@ -237,6 +259,6 @@ def _lowered_name(job: EngineJob) -> str:
 
 
 def _check_name(job: EngineJob) -> str:
-    """`<backbone>`, or with the precision where there are several that are lowered."""
+    """`<backbone>`, or `<backbone>:<precision>` where there are several that are lowered."""
     lowered = [mode for mode in job.backbone.precisions if mode is not PrecisionMode.FP32]
-    return _lowered_name(job) if len(lowered) > 1 else job.name
+    return f"{job.name}:{job.request.precision}" if len(lowered) > 1 else job.name

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from doit.dependency import Dependency, MD5Checker, UptodateCalculator
+from doit.dependency import Dependency, MD5Checker, UptodateCalculator, get_md5
 from doit.task import Task
 
 from ..verdict import Verdict
@@ -43,12 +43,17 @@ class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
 
     def __call__(self, task: Task) -> bool:
         """Whether doit may skip the task."""
-        fresh = self.verdict().fresh
+        verdict = self.verdict()
         if self._dependency is not None:
             noted = _note_times(self._dependency, task)
-            if fresh and not (noted and _is_recorded(self._dependency, task)):
-                self._dependency.save_success(task)
-        return fresh
+            if verdict.statement is not None:
+                # As the action returns it: what others name in result_dep.
+                task.result = verdict.statement.sha256_hex
+                if not (noted and _is_recorded(self._dependency, task)):
+                    # A file that went meanwhile is doit's to tell.
+                    with suppress(OSError):
+                        self._dependency.save_success(task)
+        return verdict.fresh
 
     def __repr__(self) -> str:
         """The reason, for `doit info`."""
@@ -105,4 +110,8 @@ def _is_recorded(dependency: Dependency, task: Task) -> bool:
     """Whether doit has a record of success with these files; without one it runs the task."""
     get: Callable[[str, str], Any] = dependency._get
     deps = set(get(task.name, "deps:") or ())
-    return get(task.name, "checker:") == MD5Checker.__name__ and deps == set(task.file_dep)
+    return (
+        get(task.name, "checker:") == MD5Checker.__name__
+        and deps == set(task.file_dep)
+        and get(task.name, "result:") == get_md5(task.result)
+    )

@@ -48,9 +48,13 @@ def _all_points() -> Iterable[EntryPoint]:
 
 def _load(point: EntryPoint) -> Runtime:
     try:
-        runtime: Runtime = point.load()()
-    except (ImportError, AttributeError) as error:
+        runtime = point.load()()
+    except (ImportError, AttributeError, TypeError) as error:
         raise RuntimeUnavailableError(
             f"the runtime {point.name!r} cannot be loaded from {point.value}: {error}"
         ) from error
+    if not isinstance(runtime, Runtime):
+        raise RuntimeUnavailableError(
+            f"the runtime {point.name!r}, {point.value}, is no enginery.Runtime; make it one"
+        )
     return runtime

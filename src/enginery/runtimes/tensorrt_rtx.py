@@ -80,7 +80,7 @@ class TensorRTRTX(Runtime):
     def check_options(self, options: BuilderOptions) -> None:
         """See `Runtime.check_options`."""
         for name, reason in _REFUSED.items():
-            if getattr(options, name):
+            if getattr(options, name) is not None:
                 raise ValueError(f"{name}: {reason}; remove it")
         pools = options.memory_pools
         for name in ("dla_managed_sram", "dla_local_dram", "dla_global_dram"):
@@ -100,6 +100,7 @@ class TensorRTRTX(Runtime):
         target = build_config.host
         if target is None:
             raise EngineBuildError("the build's target is not given; set BuildConfig.host")
+        self.installed_version()
         # Not where nothing is built.
         from .. import atomic, worker
         from ..build import EngineCacheEntry
@@ -155,5 +156,6 @@ def _request(
             for profile in config.optimization_profiles
         ],
         "builder": config.builder.as_dict(),
-        "plugins": list(config.builder.plugins),
+        # A bare name would be looked for in the system's folders.
+        "plugins": [str(Path(plugin).absolute()) for plugin in config.builder.plugins],
     }
