@@ -10,6 +10,10 @@ import onnx_models
 import pytest
 from conftest import Project
 
+from enginery.corpus import read_corpus
+from enginery.inputs import InputDigests
+from enginery.jobs import engine_jobs
+
 HEAD = """\
 schema = 1
 [corpus]
@@ -224,7 +228,7 @@ def test_a_plugin_library_that_is_none(small: Project) -> None:
     write(small, PLAIN + "[backbones.plain.builder]\nplugins = ['plugin.so']\n")
     run = small.doit()
     assert run.returncode == 1
-    assert "the plugin library plugin.so cannot be loaded: " in run.stdout
+    assert "plugin.so cannot be loaded: " in run.stdout
     (small.path / "plugin.so").unlink()
     run = small.doit()
     assert run.returncode == 1
@@ -236,7 +240,7 @@ def test_check(small: Project) -> None:
     run = small.doit("check")
     assert run.returncode == 0, run.said
     for precision in ("fp16", "int8"):
-        assert f".  check:plain-{precision}" in run.stdout
+        assert f".  check:plain:{precision}" in run.stdout
         report = json.loads(
             (small.path / ".enginery" / "checks" / f"plain_{precision}.check.json").read_text()
         )
@@ -249,7 +253,7 @@ def test_check(small: Project) -> None:
     assert not [line for line in again.stdout.splitlines() if line.startswith(".")], again.said
     assert "check" not in small.doit().stdout
     onnx_models.write_small(small.path / "plain.onnx", seed=3)
-    assert ".  check:plain-fp16" in small.doit("check:plain").stdout
+    assert ".  check:plain:fp16" in small.doit("check:plain").stdout
 
 
 def test_a_check_that_fails(small: Project) -> None:
@@ -297,3 +301,60 @@ def test_profiles_for_several_batches(small: Project) -> None:
     run = small.doit()
     assert run.returncode == 0, run.said
     assert built(run.stdout) == {"fp16"}
+
+
+def test_a_required_check_that_fails_builds_nothing_even_if_others_go_on(small: Project) -> None:
+    strict = "require_check = true\n[backbones.plain.check.fp16]\nmin_snr_db = 200.0\n"
+    write(small, PLAIN + "precision = ['fp16']\n" + strict)
+    for arguments in (["--continue"], ["-n", "2", "--continue"]):
+        run = small.doit(*arguments)
+        assert run.returncode != 0
+        assert "plain: not built, its lowered model has no passing check" in run.stdout
+        assert not list(small.engines.glob("*.engine"))
+
+
+def test_check_data_that_is_not_there_or_says_nothing(small: Project) -> None:
+    write(small, PLAIN + "precision = ['fp16']\ncheck = { data = 'more/*.npz' }\n")
+    assert small.doit("list").returncode == 0
+    run = small.doit("check")
+    assert run.returncode == 1
+    assert "no file in . matches 'more/*.npz'; put inputs there" in run.stdout
+    (small.path / "more").mkdir()
+    np.savez(small.path / "more" / "a.npz", input=np.full((1, 3, 16, 16), np.nan, np.float32))
+    run = small.doit("check")
+    assert run.returncode == 1
+    assert "array 'input' has NaN or infinite elements" in run.stdout
+
+
+def test_a_cache_of_a_user_is_not_overwritten(small: Project) -> None:
+    (small.path / "plain.calib").write_text("TRT-8601-EntropyCalibration2\ninput: 3c010a14\n")
+    own = 'precision = ["int8"]\ncalibration = "plain.calib"\n'
+    write(small, PLAIN + own + CALIBRATE)
+    run = small.doit()
+    assert run.returncode == 1
+    assert "plain.calib is there and was not computed here; remove it" in run.stdout
+    assert small.doit("clean").returncode == 0
+    assert (small.path / "plain.calib").read_text().startswith("TRT-8601")
+
+
+def test_a_function_of_a_user_that_fails(small: Project) -> None:
+    (small.path / "mine.py").write_text("def feeds():\n    yield {}['nothing']\n")
+    write(small, PLAIN + 'precision = ["int8"]\ncalibrate = { data = "mine:feeds" }\n')
+    run = small.doit()
+    assert run.returncode == 1
+    assert "mine:feeds failed with KeyError: 'nothing' (mine.py, line 2)" in run.stdout
+
+
+def test_two_plugins_of_one_name_are_two_inputs(small: Project) -> None:
+    for folder in ("one", "two"):
+        (small.path / folder).mkdir()
+        (small.path / folder / "p.so").write_bytes(folder.encode())
+    write(small, PLAIN + "builder = { plugins = ['one/p.so', 'two/p.so'] }\n")
+    inputs = _inputs_of(small)
+    (small.path / "one" / "p.so").write_bytes(b"other")
+    assert inputs != _inputs_of(small)
+
+
+def _inputs_of(project: Project) -> dict[str, str]:
+    (job,) = engine_jobs(read_corpus(project.path / "corpus.toml"))
+    return job.plan.input_digests(InputDigests())

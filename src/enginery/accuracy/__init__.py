@@ -89,7 +89,9 @@ REASONS: Mapping[str, str] = {
 
 
 def tolerances_for(precision: str, given: Mapping[str, Any]) -> Tolerances:
-    """The tolerances in force: those given, or the precision's defaults where none are.
+    """The tolerances in force: those given, and the precision's defaults for the rest.
+
+    A bound is switched off with infinity (or -1 for `min_cosine`, 0 for `min_equal`).
 
     Raises:
         BackboneSpecError: A name is unknown, a value is no number, or there is no default.
@@ -101,13 +103,13 @@ def tolerances_for(precision: str, given: Mapping[str, Any]) -> Tolerances:
         raise BackboneSpecError(
             f"the tolerances cannot be used: {error}; known are {known}", field="tolerances"
         ) from error
-    if own != Tolerances():
-        return own
-    if precision not in DEFAULTS:
+    if precision not in DEFAULTS and own == Tolerances():
         raise BackboneSpecError(
             f"{precision} has no default tolerances; give some of {known}", field="tolerances"
         )
-    return DEFAULTS[precision]
+    given_bounds = {name: bound for name, bound in msgspec.structs.asdict(own).items()
+                    if bound is not None}  # fmt: skip
+    return msgspec.structs.replace(DEFAULTS.get(precision, Tolerances()), **given_bounds)
 
 
 def judge_metrics(metrics: Metrics, tolerances: Tolerances) -> list[str]:
@@ -116,7 +118,7 @@ def judge_metrics(metrics: Metrics, tolerances: Tolerances) -> list[str]:
         return [metrics.shapes]
     missed = []
     if metrics.nonfinite:
-        missed.append(f"{metrics.nonfinite} elements are NaN or infinite in one model only")
+        missed.append(f"{metrics.nonfinite} elements are NaN or infinite")
     upper: dict[str, tuple[float | None, float | None]] = {}
     lower: dict[str, tuple[float | None, float | None]]
     if metrics.kind == "integer":

@@ -11,8 +11,9 @@ With reference r and candidate c, over the elements in which both are finite, in
 - snr_db = 10 log10(sum(r**2) / sum((r - c)**2)), in decibels: the signal-to-quantization-noise
   ratio, also ONNX Runtime's measure of a quantized model. None where there is no noise.
 - equal = share of elements that are equal, NaN taken as equal to NaN.
-- nonfinite = number of elements that are not finite in both and not the same: an overflow to
-  infinity is counted here, and not in the errors above, which it would make infinite.
+- nonfinite = number of elements that are not finite in both and not the same, and of all elements
+  where none is finite: an overflow to infinity is counted here, and not in the errors above, which
+  it would make infinite.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def measure(reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> Metrics
         cosine=_cosine(r, c),
         snr_db=_snr_db(r, error),
         equal=float(same.mean()) if same.size else 1.0,
-        nonfinite=int(np.count_nonzero(~finite & ~same)),
+        # Where nothing is finite, nothing was compared.
+        nonfinite=int(np.count_nonzero(~finite & ~same)) if r.size else int(same.size),
     )
 
 

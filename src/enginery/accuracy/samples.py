@@ -165,6 +165,10 @@ def _fit(path: Path, one: ModelInput, array: npt.NDArray[Any]) -> npt.NDArray[An
         raise EngineBuildError(
             f"{path}: array {one.name!r} is {array.dtype}, the model takes {one.dtype}"
         )
+    if _family(array.dtype) == "float" and not np.isfinite(array).all():
+        raise EngineBuildError(
+            f"{path}: array {one.name!r} has NaN or infinite elements; take them out"
+        )
     if _family(one.dtype) == "integer" and array.size:
         bounds = np.iinfo(one.dtype)
         if int(array.min()) < bounds.min or int(array.max()) > bounds.max:

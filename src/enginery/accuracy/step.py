@@ -63,7 +63,7 @@ def check_step(spec: BackboneSpec, check: CheckSpec, lowering: Step, precision: 
             **asked,
             "original": str(spec.onnx_path),
             "lowered": str(lowering.path),
-            "data": [str(path) for path in _data(check)],
+            "data": [str(path) for path in _matched(check)],
         },
         before=lowering.make,
     )
@@ -99,7 +99,7 @@ def engine_check_step(
             **asked,
             "original": str(spec.onnx_path),
             "engine": str(engine),
-            "data": [str(path) for path in _data(check)],
+            "data": [str(path) for path in _matched(check)],
         },
         environment=runtime.polygraphy_environment,
     )
@@ -128,7 +128,7 @@ def _asked(spec: BackboneSpec, check: CheckSpec, precision: PrecisionMode) -> di
 def tolerances(check: CheckSpec, precision: PrecisionMode) -> dict[str, str]:
     """Name to bound, as text: the backbone's own, and the precision's defaults for the rest."""
     own = {name: float(bound) for name, bound in check.tolerances.get(precision, {}).items()}
-    bounds = tolerances_for(precision.value, own).as_dict()
+    bounds = msgspec.structs.asdict(tolerances_for(precision.value, own))
     return {name: repr(bound) for name, bound in bounds.items() if bound is not None}
 
 
@@ -177,14 +177,16 @@ def _engine_inputs(
     }
 
 
+def _matched(check: CheckSpec) -> list[Path]:
+    return [] if check.data is None else data_files(check.data, check.folder)
+
+
 def _data(check: CheckSpec) -> list[Path]:
-    if check.data is None:
-        return []
-    files = data_files(check.data, check.folder)
-    if not files:
+    files = _matched(check)
+    if check.data is not None and not files:
         raise EngineBuildError(
-            f"no file in {check.folder} matches {check.data!r}; put inputs there, or correct the "
-            "pattern"
+            f"no file in {check.folder} matches {check.data!r}; put inputs there, or correct "
+            "check.data"
         )
     return files
 

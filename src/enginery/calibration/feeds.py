@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def call_feeds(reference: str, folder: Path, inputs: Sequence[GraphInput]) -> It
     """
     count = 0
     with _importing_from(folder):
-        for number, sample in enumerate(_function(reference, folder)(), start=1):
+        for number, sample in enumerate(_called(reference, folder), start=1):
             where = f"{reference}, sample {number}"
             if not isinstance(sample, Mapping):
                 raise CalibrationCacheError(
@@ -88,6 +89,21 @@ def call_feeds(reference: str, folder: Path, inputs: Sequence[GraphInput]) -> It
                 yield feed
     if not count:
         raise CalibrationCacheError(f"{reference} gives no calibration sample; yield some")
+
+
+def _called(reference: str, folder: Path) -> Iterator[Any]:
+    """What a user's function yields; whatever goes wrong in it is told as his."""
+    try:
+        yield from _function(reference, folder)()
+    except CalibrationCacheError:
+        raise
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        words = " ".join(str(error).split()) or "no words"
+        raise CalibrationCacheError(
+            f"{reference} failed with {type(error).__name__}: {words} "
+            f"({Path(last.filename).name}, line {last.lineno}); correct the function"
+        ) from error
 
 
 def _read(path: Path, default: str) -> Feed:

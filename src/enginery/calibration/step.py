@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .. import lowering
+from .. import lowering, provenance
 from ..config import BackboneSpec, CalibrateSpec, PrecisionMode
 from ..errors import CalibrationCacheError, RuntimeUnavailableError
 from ..inputs import InputDigests
@@ -58,13 +58,29 @@ def calibration_step(
             "input_name": _npy_input(spec),
             "options": spec.lowering.as_dict(),
         },
+        before=partial(_refuse_foreign, cache),
         show=show,
     )
 
 
 def data_files(pattern: str, folder: Path) -> list[Path]:
     """The files that a pattern matches, sorted; relative to a folder."""
-    return [Path(found) for found in sorted(glob.glob(os.path.join(folder, pattern)))]  # noqa: PTH118, PTH207 - the pattern may be absolute
+    # The pattern may be absolute, which Path.glob refuses.
+    places = os.path.join(glob.escape(str(folder)), pattern)  # noqa: PTH118
+    return [Path(found) for found in sorted(glob.glob(places))]  # noqa: PTH207
+
+
+def is_ours(cache: Path) -> bool:
+    """Whether a cache was computed here, and may be replaced or removed."""
+    return os.path.lexists(provenance.path_for(cache))
+
+
+def _refuse_foreign(cache: Path, _: InputDigests) -> None:
+    if os.path.lexists(cache) and not is_ours(cache):
+        raise CalibrationCacheError(
+            f"{cache} is there and was not computed here; remove it, or the table that says how to "
+            "compute it"
+        )
 
 
 def _settings(calibrate: CalibrateSpec) -> dict[str, Any]:

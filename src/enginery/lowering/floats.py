@@ -191,6 +191,10 @@ def _is_lowered(
         value.type.tensor_type.elem_type for value in chain(model.graph.input, model.graph.output)
     }
     low = _LOW[precision]
+    if TensorProto.DOUBLE in stored and not {TensorProto.FLOAT, low} & stored:
+        raise EngineBuildError(
+            f"{name} has weights in float64, which are not lowered; export the model in float32"
+        )
     if TensorProto.FLOAT not in stored | ends and swap(low) in stored and low not in stored:
         other = TensorProto.DataType.Name(swap(low)).lower()
         raise EngineBuildError(

@@ -61,9 +61,11 @@ def load(path: Path) -> ModelProto:
             f"{path.name} is no ONNX model: {error}; it is damaged, export it again"
         ) from error
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        remedy = "restore what is missing or export it again"
+        if "symbolic link" in str(error):
+            remedy = "onnx reads no weights through links, put the file itself there"
         raise EngineBuildError(
-            f"{path.name} cannot be loaded: {one_line(error)}; restore what is missing or export "
-            "it again"
+            f"{path.name} cannot be loaded: {one_line(error)}; {remedy}"
         ) from error
     if not model.graph.output:
         raise EngineBuildError(

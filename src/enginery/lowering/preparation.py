@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx.inliner
+from google.protobuf.message import EncodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.version_converter import ConvertError, convert_version
 
@@ -71,6 +72,11 @@ def _modern(model: ModelProto, name: str) -> ModelProto:
     if opset < _OPSET:
         try:
             model = convert_version(model, _OPSET)
+        except EncodeError as error:
+            raise EngineBuildError(
+                f"{name} is over 2 GB in opset {opset}, too large to be brought to {_OPSET}, which "
+                f"int8 wants; export it in opset {_OPSET}"
+            ) from error
         except (ConvertError, RuntimeError, ValueError) as error:
             raise EngineBuildError(
                 f"{name} is in opset {opset} and cannot be brought to {_OPSET}, which int8 wants: "
