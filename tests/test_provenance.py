@@ -187,6 +187,14 @@ EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "float in the recipe": (change_recipe("build", "workspace_mb", 64.5), "malformed"),
     "whole float in the recipe": (change_recipe("target", "sm", [86.0]), "malformed"),
+    "a dependency that is none": (
+        lambda d: definition(d)["resolvedDependencies"][0]["digest"].update(sha256="ABC"),
+        "dependencies are not its recipe's inputs",
+    ),
+    "a time that is none": (
+        lambda d: d["predicate"]["runDetails"]["metadata"].update(startedOn="never"),
+        "malformed",
+    ),
     "list for text": (change_recipe("inputs", "onnx", ["1"]), "malformed"),
     "null": (lambda d: d.update(predicate=None), "malformed"),
 }

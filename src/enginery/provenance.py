@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from . import recipe as recipes
 from .digest import is_sha256, read_regular
@@ -27,6 +28,10 @@ BUILD_TYPE: Final = "urn:enginery:build:v1"
 BUILDER_ID = "urn:enginery:builder:local"
 
 _LIMIT = 4 << 20
+
+
+# RFC 3339 with a time zone.
+_Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -77,8 +82,8 @@ class Builder(_Document, frozen=True):
 class Metadata(_Document, frozen=True):
     """SLSA BuildMetadata; times are RFC 3339 in UTC."""
 
-    started_on: str
-    finished_on: str
+    started_on: _Moment
+    finished_on: _Moment
 
 
 class RunDetails(_Document, frozen=True):
@@ -171,8 +176,8 @@ def write_statement(
             run_details=RunDetails(
                 builder=Builder(id=BUILDER_ID, version=dict(versions)),
                 metadata=Metadata(
-                    started_on=_rfc3339(started),
-                    finished_on=_rfc3339(datetime.now(timezone.utc)),
+                    started_on=_whole_seconds(started),
+                    finished_on=_whole_seconds(datetime.now(timezone.utc)),
                 ),
             ),
         ),
@@ -206,8 +211,13 @@ def read(path: Path) -> Statement:
         raise ProvenanceError(f"{name} is malformed: the subject's digest is no SHA-256")
     if statement.recipe.fingerprint != statement.fingerprint:
         raise ProvenanceError(f"{name} is malformed: the fingerprint is not that of its recipe")
+    named = {
+        one.digest.sha256 for one in statement.predicate.build_definition.resolved_dependencies
+    }
+    if not named <= set(statement.recipe.inputs.values()):
+        raise ProvenanceError(f"{name} is malformed: its dependencies are not its recipe's inputs")
     return statement
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _whole_seconds(moment: datetime) -> datetime:
+    return moment.astimezone(timezone.utc).replace(microsecond=0)
