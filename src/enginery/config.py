@@ -48,6 +48,16 @@ class OptimizationProfile:
     max_shape: tuple[int, ...]
     index: int = 0
 
+    def as_dict(self) -> dict[str, Any]:
+        """In JSON's types, for recipes and requests."""
+        return {
+            "index": self.index,
+            "input_name": self.input_name,
+            "min": list(self.min_shape),
+            "opt": list(self.opt_shape),
+            "max": list(self.max_shape),
+        }
+
 
 _Mib = Annotated[int, Meta(ge=1, le=1 << 24)]
 

@@ -114,16 +114,7 @@ class EnginePlan:
             build={
                 "precision": request.precision.value,
                 "workspace_mb": request.workspace_mb,
-                "profiles": [
-                    {
-                        "index": profile.index,
-                        "input_name": profile.input_name,
-                        "min": list(profile.min_shape),
-                        "opt": list(profile.opt_shape),
-                        "max": list(profile.max_shape),
-                    }
-                    for profile in self.spec.optimization_profiles
-                ],
+                "profiles": [profile.as_dict() for profile in self.spec.optimization_profiles],
                 **self.spec.builder.as_dict(),
                 **self._lowering_settings(),
             },

@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ..errors import EngineBuildError
-from . import judge_metrics, samples, tolerances_for
+from . import Tolerances, judge_metrics, samples, tolerances_for
 from .metrics import measure, worst
 from .rounding import explicit_rounding, narrow_types
 
@@ -108,11 +108,24 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
     # One after the other: either may be as large as the memory.
     before = _evaluate(original, given)
     after = before if lowered == original else _evaluate(lowered, given)
+    _check_names(before.outputs[0], after.outputs[0], lowered)
+    return {
+        **judged(before.outputs, after.outputs, given, tolerances),
+        "how": {"original": before.how, "lowered": after.how},
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def judged(
+    before: Sequence[Mapping[str, npt.NDArray[Any]]],
+    after: Sequence[Mapping[str, npt.NDArray[Any]]],
+    given: Sequence[samples.Sample],
+    tolerances: Tolerances,
+) -> dict[str, Any]:
+    """What two models gave for the samples, measured and held against tolerances, by output."""
     metrics = {
-        name: worst(
-            [measure(r[name], c[name]) for r, c in zip(before.outputs, after.outputs, strict=True)]
-        )
-        for name in _matched(before.outputs[0], after.outputs[0], lowered)
+        name: worst([measure(r[name], c[name]) for r, c in zip(before, after, strict=True)])
+        for name in before[0]
     }
     missed = [
         f"output {name!r}: {words}"
@@ -124,8 +137,6 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
         "missed": missed,
         "outputs": {name: msgspec.structs.asdict(found) for name, found in metrics.items()},
         "tolerances": tolerances.as_dict(),
-        "how": {"original": before.how, "lowered": after.how},
-        "versions": {name: version(name) for name in _PACKAGES},
         "samples": len(given),
         "sample_sha256": [sample.sha256_hex for sample in given],
     }
@@ -140,16 +151,13 @@ def _samples(asked: Request, model: onnx.ModelProto) -> list[samples.Sample]:
     return samples.generate(inputs, count=asked.samples, seed=asked.seed)
 
 
-def _matched(
-    before: Mapping[str, object], after: Mapping[str, object], lowered: Path
-) -> Sequence[str]:
+def _check_names(before: Mapping[str, object], after: Mapping[str, object], lowered: Path) -> None:
     if before.keys() != after.keys():
         gone, new = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())
         raise EngineBuildError(
             f"{lowered.name} has other outputs than its original: "
             f"missing {', '.join(gone) or 'none'}, new {', '.join(new) or 'none'}"
         )
-    return list(before)
 
 
 def _evaluate(path: Path, given: Sequence[samples.Sample]) -> _Evaluated:

@@ -19,8 +19,8 @@ from polygraphy.logger import G_LOGGER
 
 from ..errors import EngineBuildError
 from ..verdict import read_verified
-from . import judge_metrics, samples, tolerances_for
-from .metrics import measure, worst
+from . import samples, tolerances_for
+from .compare import judged
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "polygraphy")
 
@@ -90,22 +90,7 @@ def compare_runners(
         raise EngineBuildError(
             f"the engine's outputs are {', '.join(after[0])}, the model's are {', '.join(names)}"
         )
-    tolerances = tolerances_for(asked.precision, asked.tolerances)
-    metrics = {
-        name: worst([measure(r[name], c[name]) for r, c in zip(before, after, strict=True)])
-        for name in names
-    }
-    missed = [
-        f"output {name!r}: {words}"
-        for name, found in metrics.items()
-        for words in judge_metrics(found, tolerances)
-    ]
     return {
-        "passed": not missed,
-        "missed": missed,
-        "outputs": {name: msgspec.structs.asdict(found) for name, found in metrics.items()},
-        "tolerances": tolerances.as_dict(),
+        **judged(before, after, given, tolerances_for(asked.precision, asked.tolerances)),
         "versions": {name: version(name) for name in _PACKAGES},
-        "samples": len(given),
-        "sample_sha256": [sample.sha256_hex for sample in given],
     }

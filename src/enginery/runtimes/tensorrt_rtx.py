@@ -145,16 +145,7 @@ def _request(
         "output": str(output),
         "capabilities": list(target.capabilities),
         "workspace_mb": config.workspace_mb,
-        "profiles": [
-            {
-                "index": profile.index,
-                "input_name": profile.input_name,
-                "min": list(profile.min_shape),
-                "opt": list(profile.opt_shape),
-                "max": list(profile.max_shape),
-            }
-            for profile in config.optimization_profiles
-        ],
+        "profiles": [profile.as_dict() for profile in config.optimization_profiles],
         "builder": config.builder.as_dict(),
         # A bare name would be looked for in the system's folders.
         "plugins": [str(Path(plugin).absolute()) for plugin in config.builder.plugins],
