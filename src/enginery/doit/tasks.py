@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from multiprocessing.util import register_after_fork
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,8 +59,9 @@ def corpus_tasks(path: Path) -> Iterator[dict[str, Any] | Task]:
             atexit.register(clear_abandoned, folder)
     ahead = HashAhead()
     sys.excepthook = partial(_end_quietly_on_ctrl_c, sys.excepthook)
-    # doit's worker processes would outlive a doit that is killed.
-    register_after_fork(ahead, _end_with_doit)
+    if hasattr(os, "register_at_fork"):
+        # doit's worker processes would outlive a doit that is killed.
+        os.register_at_fork(after_in_child=_end_with_doit)
     ahead.expect(job.plan.path for job in jobs)
     checkers = {
         job.plan.path: VerifiedUpToDate(partial(job.judge, inputs, ahead.digest)) for job in jobs
@@ -237,7 +238,7 @@ def _end_quietly_on_ctrl_c(
         show(kind, error, traceback)
 
 
-def _end_with_doit(_: object) -> None:
+def _end_with_doit() -> None:
     from ..worker import end_with_parent
 
     end_with_parent()
