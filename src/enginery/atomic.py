@@ -71,6 +71,12 @@ def leftovers(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
+def clear_leftovers(paths: Iterable[Path]) -> None:
+    """Remove what `leftovers` finds; for whoever holds the lock of these files."""
+    for leftover in leftovers(paths):
+        leftover.unlink(missing_ok=True)
+
+
 def random_hex() -> str:
     """Eight hex digits that no other process has."""
     return os.urandom(4).hex()

@@ -102,8 +102,7 @@ class EngineCompiler:
         if verdict.fault is Fault.SIDECAR:
             self._events.mismatch(model, plan.path, verdict.reason)
         self._events.miss(model, plan.path, verdict.reason)
-        for leftover in atomic.leftovers(owned_paths(plan.path)):
-            leftover.unlink(missing_ok=True)
+        atomic.clear_leftovers(owned_paths(plan.path))
         began = time.perf_counter()
         entry = self._build(plan, _Witness(plan, inputs, self._events.warning))
         return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)

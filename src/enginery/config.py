@@ -59,17 +59,18 @@ class OptimizationProfile:
         }
 
 
-_Mib = Annotated[int, Meta(ge=1, le=1 << 24)]
+# 16 TiB: more than any GPU has, and no more than TensorRT can count in bytes.
+Mib = Annotated[int, Meta(ge=1, le=1 << 24)]
 
 
 class MemoryPools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of TensorRT's memory pools besides the workspace, in MiB; see `MemoryPoolType`."""
 
-    tactic_dram: _Mib | None = None
-    tactic_shared_memory: _Mib | None = None
-    dla_managed_sram: _Mib | None = None
-    dla_local_dram: _Mib | None = None
-    dla_global_dram: _Mib | None = None
+    tactic_dram: Mib | None = None
+    tactic_shared_memory: Mib | None = None
+    dla_managed_sram: Mib | None = None
+    dla_local_dram: Mib | None = None
+    dla_global_dram: Mib | None = None
 
 
 class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

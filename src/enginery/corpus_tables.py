@@ -18,14 +18,13 @@ from .config import (
     DEFAULT_WORKSPACE_MB,
     BuilderOptions,
     LoweringOptions,
+    Mib,
     PrecisionMode,
 )
 from .errors import CorpusError
 
 # A size of TensorRT's, which is a signed 32-bit number in places.
 _Positive = Annotated[int, Meta(ge=1, lt=1 << 31)]
-# 16 TiB: more than any GPU has, and no more than TensorRT can count in bytes.
-_Mib = Annotated[int, Meta(ge=1, le=1 << 24)]
 _Shape = Annotated[list[_Positive], Meta(min_length=1)]
 _Text = Annotated[str, Meta(min_length=1)]
 _Names = Annotated[list[_Text], Meta(min_length=1)]
@@ -42,7 +41,7 @@ class CorpusTable(_Table):
     engines: _Text = "engines"
     precision: _Precisions | None = None
     targets: _Names | None = None
-    workspace_mb: _Mib = DEFAULT_WORKSPACE_MB
+    workspace_mb: Mib = DEFAULT_WORKSPACE_MB
     require_check: bool = False
 
 
@@ -80,7 +79,7 @@ class BackboneTable(_Table):
     input_name: _Text = "input"
     precision: _Precisions | dict[str, _Precisions] | None = None
     targets: _Names | None = None
-    workspace_mb: _Mib | None = None
+    workspace_mb: Mib | None = None
     calibration: _Text | None = None
     calibrate: CalibrateTable | None = None
     profiles: list[ProfileTable] = []

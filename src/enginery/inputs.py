@@ -85,12 +85,7 @@ class InputDigests:
         Raises:
             CalibrationCacheError: It is missing or cannot be read.
         """
-        try:
-            return self._entry(path).sha256
-        except (OSError, ValueError, EngineryError) as error:
-            raise CalibrationCacheError(
-                f"the calibration cache {path} {_trouble(error)}; put it there or correct the path"
-            ) from error
+        return self._of_file(path, f"the calibration cache {path}", CalibrationCacheError)
 
     def of_data(self, path: Path) -> str:
         """Digest of a file with data, a plugin or code.
@@ -98,12 +93,13 @@ class InputDigests:
         Raises:
             EngineBuildError: It is missing or cannot be read.
         """
+        return self._of_file(path, str(path), EngineBuildError)
+
+    def _of_file(self, path: Path, what: str, kind: type[EngineryError]) -> str:
         try:
             return self._entry(path).sha256
         except (OSError, ValueError, EngineryError) as error:
-            raise EngineBuildError(
-                f"{path} {_trouble(error)}; put it there or correct the path"
-            ) from error
+            raise kind(f"{what} {_trouble(error)}; put it there or correct the path") from error
 
     def save(self) -> None:
         """Write the memory, if there is one and it changed; a folder that is read-only is fine."""

@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 
+from .errors import RuntimeUnavailableError
+
+ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")
+"""ONNX Runtime's distributions: that for a GPU has the same modules under another name."""
+
 
 @cache
 def installed_version(name: str) -> str | None:
@@ -22,3 +27,17 @@ def installed_version(name: str) -> str | None:
 def first_installed(names: Iterable[str]) -> str | None:
     """The version of the first of several distributions that is installed."""
     return next((found for name in names if (found := installed_version(name))), None)
+
+
+def required_version(names: tuple[str, ...]) -> str:
+    """The version of the first of several distributions that is installed.
+
+    Raises:
+        RuntimeUnavailableError: None is; the message says how to install the first.
+    """
+    found = first_installed(names)
+    if found is None:
+        raise RuntimeUnavailableError(
+            f"{names[0]} is not installed; install it with: pip install 'enginery[rtx]'"
+        )
+    return found

@@ -66,8 +66,8 @@ def clear_abandoned(folder: Path) -> None:
         from .locks import locked_now  # rarely needed, and slow to import
 
         with suppress(OSError), locked_now(folder / name) as free:
-            for leftover in atomic.leftovers(owned_paths(folder / name)) if free else ():
-                leftover.unlink(missing_ok=True)
+            if free:
+                atomic.clear_leftovers(owned_paths(folder / name))
 
 
 def owned_paths(path: Path) -> tuple[Path, Path, Path]:

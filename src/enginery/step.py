@@ -95,8 +95,7 @@ class Step:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             if not self.judge(inputs).fresh:
-                for leftover in atomic.leftovers(owned_paths(self.path)):
-                    leftover.unlink(missing_ok=True)
+                atomic.clear_leftovers(owned_paths(self.path))
                 self._make(inputs)
         return self.path
 

@@ -10,7 +10,8 @@ import pytest
 
 from enginery import EngineBuildError, PrecisionMode, Sha256SidecarError
 from enginery.accuracy import samples
-from enginery.accuracy.engine import Request, compare_engine, compare_runners, original_runner
+from enginery.accuracy.compare import Request
+from enginery.accuracy.engine import compare_engine, compare_runners, original_runner
 from enginery.config import LoweringOptions
 from enginery.lowering.floats import convert
 
@@ -27,7 +28,7 @@ def given(model: Path) -> list[samples.Sample]:
 
 
 def request(model: Path, **more: object) -> Request:
-    return Request(engine="", original=str(model), precision="fp16", **more)  # type: ignore[arg-type]
+    return Request(original=str(model), precision="fp16", **more)  # type: ignore[arg-type]
 
 
 def test_a_lowered_model_passes(model: Path, tmp_path: Path) -> None:

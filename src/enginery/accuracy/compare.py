@@ -56,12 +56,11 @@ _FLOATS: Mapping[str, type[np.floating[Any]]] = {
 }
 
 
-class Request(msgspec.Struct, frozen=True):
-    """What is to be compared; what else is asked of the worker is passed over.
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is compared on; what else is asked of the worker is passed over.
 
     Attributes:
         original: The ONNX file as it came.
-        lowered: The ONNX file made of it.
         precision: What it was lowered to; decides on the default tolerances.
         samples: How many samples to make up, where no data is given.
         seed: What they are made up from.
@@ -71,13 +70,22 @@ class Request(msgspec.Struct, frozen=True):
     """
 
     original: str
-    lowered: str
     precision: str
     samples: int = 4
     seed: int = 0
     data: tuple[str, ...] = ()
     shapes: dict[str, tuple[int, ...]] = {}
     tolerances: dict[str, float] = {}
+
+
+class LoweredRequest(Request, frozen=True, kw_only=True):
+    """A model and what was lowered from it.
+
+    Attributes:
+        lowered: The ONNX file made of the original.
+    """
+
+    lowered: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ class _Evaluated:
 
 
 def compare(request: dict[str, Any]) -> dict[str, Any]:
-    """Compare a model with its lowered form; `Request` says what the request holds.
+    """Compare a model with its lowered form; `LoweredRequest` says what it holds.
 
     Returns:
         passed: whether every output is within tolerances; missed: where it is not, in words;
@@ -101,10 +109,10 @@ def compare(request: dict[str, Any]) -> dict[str, Any]:
         BackboneSpecError: Shapes or tolerances do not fit the model.
         EngineBuildError: A model cannot be run, a data file not be read, or an output is gone.
     """
-    asked = msgspec.convert(request, Request)
+    asked = msgspec.convert(request, LoweredRequest)
     tolerances = tolerances_for(asked.precision, asked.tolerances)
     original, lowered = Path(asked.original), Path(asked.lowered)
-    given = _samples(asked, _load(original, weights=False))
+    given = samples_for(asked)
     # One after the other: either may be as large as the memory.
     before = _evaluate(original, given)
     after = before if lowered == original else _evaluate(lowered, given)
@@ -142,7 +150,14 @@ def judged(
     }
 
 
-def _samples(asked: Request, model: onnx.ModelProto) -> list[samples.Sample]:
+def samples_for(asked: Request) -> list[samples.Sample]:
+    """What the models are run on: the request's data, or what is made up for the original.
+
+    Raises:
+        BackboneSpecError: The request's shapes do not fit the model.
+        EngineBuildError: A data file or the model cannot be read, or nothing is asked for.
+    """
+    model = _load(Path(asked.original), weights=False)
     inputs = samples.model_inputs(model.graph, asked.shapes)
     if asked.data:
         return samples.read([Path(name) for name in asked.data], inputs)

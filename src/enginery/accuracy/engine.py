@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import onnx
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 from polygraphy.comparator import Comparator
 from polygraphy.logger import G_LOGGER
@@ -20,26 +18,19 @@ from polygraphy.logger import G_LOGGER
 from ..errors import EngineBuildError
 from ..verdict import read_verified
 from . import samples, tolerances_for
-from .compare import judged
+from .compare import Request, judged, samples_for
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "polygraphy")
 
 
-class Request(msgspec.Struct, frozen=True):
-    """What is to be compared; see `compare.Request` for what is not said here.
+class EngineRequest(Request, frozen=True, kw_only=True):
+    """A model and an engine of it.
 
     Attributes:
         engine: The engine; it has to be verified before it is loaded.
     """
 
     engine: str
-    original: str
-    precision: str
-    samples: int = 4
-    seed: int = 0
-    data: tuple[str, ...] = ()
-    shapes: dict[str, tuple[int, ...]] = {}
-    tolerances: dict[str, float] = {}
 
 
 def compare_engine(request: dict[str, Any]) -> dict[str, Any]:
@@ -51,14 +42,8 @@ def compare_engine(request: dict[str, Any]) -> dict[str, Any]:
     """
     from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
-    asked = msgspec.convert(request, Request)
-    model = onnx.load(asked.original, load_external_data=False)
-    inputs = samples.model_inputs(model.graph, asked.shapes)
-    given = (
-        samples.read([Path(name) for name in asked.data], inputs)
-        if asked.data
-        else samples.generate(inputs, count=asked.samples, seed=asked.seed)
-    )
+    asked = msgspec.convert(request, EngineRequest)
+    given = samples_for(asked)
     engine = TrtRunner(EngineFromBytes(read_verified(asked.engine)), name="engine")
     found = compare_runners([original_runner(asked.original), engine], given, asked)
     return {**found, "how": {"original": "onnxruntime, CPU", "lowered": "the engine, on the GPU"}}

@@ -12,9 +12,9 @@ import msgspec
 from ..calibration.step import data_files
 from ..config import BackboneSpec, CheckSpec, PrecisionMode
 from ..digest import read_regular, sha256_file
-from ..errors import EngineBuildError, EngineryError, RuntimeUnavailableError
+from ..errors import EngineBuildError, EngineryError
 from ..inputs import InputDigests
-from ..installed import first_installed
+from ..installed import ONNXRUNTIME, required_version
 from ..runtimes.protocol import Runtime
 from ..step import Step
 from ..verdict import Fault, Verdict
@@ -56,7 +56,10 @@ def check_step(spec: BackboneSpec, check: CheckSpec, lowering: Step, precision: 
         kind=KIND,
         inputs=partial(_inputs, check, lowering),
         build={**lowering.build, **asked},
-        toolchain={**lowering.toolchain, "check": f"{_REVISION}, onnxruntime {_onnxruntime()}"},
+        toolchain={
+            **lowering.toolchain,
+            "check": f"{_REVISION}, onnxruntime {required_version(ONNXRUNTIME)}",
+        },
         names=lowering.names,
         entry="enginery.accuracy.report:check",
         request={
@@ -92,7 +95,7 @@ def engine_check_step(
         kind=ENGINE_KIND,
         inputs=partial(_engine_inputs, spec, check, engine),
         build=asked,
-        toolchain={"check": f"{_REVISION}, onnxruntime {_onnxruntime()}"},
+        toolchain=_tools(),
         names={"onnx": spec.onnx_path.name, "engine": engine.name},
         entry="enginery.accuracy.report:check_engine",
         request={
@@ -191,10 +194,5 @@ def _data(check: CheckSpec) -> list[Path]:
     return files
 
 
-def _onnxruntime() -> str:
-    version = first_installed(("onnxruntime", "onnxruntime-gpu"))
-    if version is None:
-        raise RuntimeUnavailableError(
-            "a check needs onnxruntime; install it with: pip install 'enginery[rtx]'"
-        )
-    return version
+def _tools() -> dict[str, str]:
+    return {"check": f"{_REVISION}, onnxruntime {required_version(ONNXRUNTIME)}"}

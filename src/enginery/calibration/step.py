@@ -12,9 +12,9 @@ from typing import Any
 
 from .. import lowering, provenance
 from ..config import BackboneSpec, CalibrateSpec, PrecisionMode
-from ..errors import CalibrationCacheError, RuntimeUnavailableError
+from ..errors import CalibrationCacheError
 from ..inputs import InputDigests
-from ..installed import first_installed
+from ..installed import ONNXRUNTIME, required_version
 from ..step import Step
 
 KIND = "calibration-cache"
@@ -47,7 +47,7 @@ def calibration_step(
         kind=KIND,
         inputs=partial(_inputs, spec, calibrate),
         build={**_settings(calibrate), **lowering.settings(spec.lowering, PrecisionMode.FP16)},
-        toolchain={"calibration": f"{_REVISION}, onnxruntime {_onnxruntime()}"},
+        toolchain={"calibration": f"{_REVISION}, onnxruntime {required_version(ONNXRUNTIME)}"},
         names={"onnx": spec.onnx_path.name},
         entry="enginery.calibration.compute:compute",
         request={
@@ -117,12 +117,3 @@ def _inputs(spec: BackboneSpec, calibrate: CalibrateSpec, inputs: InputDigests) 
     for file in files:
         found[f"data/{os.path.relpath(file, calibrate.folder)}"] = inputs.of_data(file)
     return found
-
-
-def _onnxruntime() -> str:
-    version = first_installed(("onnxruntime", "onnxruntime-gpu"))
-    if version is None:
-        raise RuntimeUnavailableError(
-            "calibration needs onnxruntime; install it with: pip install 'enginery[rtx]'"
-        )
-    return version

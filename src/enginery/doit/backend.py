@@ -16,7 +16,7 @@ from typing import Any
 # The base class is doit's own JSON backend; doit has loaded it already.
 from doit.dependency import JsonDB
 
-from ..atomic import leftovers, random_hex, write_atomically
+from ..atomic import clear_leftovers, random_hex, write_atomically
 from ..digest import read_regular
 from ..errors import IrregularFileError
 
@@ -66,8 +66,7 @@ class HealingJsonDB(JsonDB):  # type: ignore[misc]
         from ..locks import locked  # needed only where something ran
 
         with locked(self._path):
-            for leftover in leftovers([self._path]):
-                leftover.unlink(missing_ok=True)
+            clear_leftovers([self._path])
             stored = self._read()
             for task_id in self._changed:
                 stored.pop(task_id, None)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import BackboneSpec, LoweringOptions, PrecisionMode
-from ..errors import CalibrationCacheError, RuntimeUnavailableError
+from ..errors import CalibrationCacheError
 from ..filename import check_model_name, fold
 from ..inputs import InputDigests
-from ..installed import first_installed
+from ..installed import ONNXRUNTIME, required_version
 from ..step import Step
 from .data import fault_of_data, remove_unnamed_data
 
@@ -25,8 +25,8 @@ KIND = "lowered-onnx"
 # Raised when this package changes what a lowered model looks like.
 _REVISION = "2"
 
-# What makes the bytes; a package with a GPU has the same modules under another name.
-_TOOLS = (("onnx",), ("onnxruntime", "onnxruntime-gpu"), ("ml_dtypes",))
+# What makes the bytes.
+_TOOLS = (("onnx",), ONNXRUNTIME, ("ml_dtypes",))
 
 
 def path_for(root: Path, model_name: str, precision: PrecisionMode) -> Path:
@@ -43,7 +43,7 @@ def toolchain(precision: PrecisionMode) -> Mapping[str, str]:
     """
     if precision is PrecisionMode.FP32:
         return {}
-    tools = [f"{names[0]} {_version(names)}" for names in _TOOLS]
+    tools = [f"{names[0]} {required_version(names)}" for names in _TOOLS]
     return {"lowering": ", ".join([_REVISION, *tools])}
 
 
@@ -126,12 +126,3 @@ def _check_bound(
     from ..calibration.binding import check_bound  # not where nothing is in int8
 
     check_bound(cache, spec.onnx_path, inputs, warn)
-
-
-def _version(names: tuple[str, ...]) -> str:
-    found = first_installed(names)
-    if found is None:
-        raise RuntimeUnavailableError(
-            f"{names[0]} is not installed; install it with: pip install 'enginery[rtx]'"
-        )
-    return found
