@@ -5,11 +5,13 @@ from __future__ import annotations
 import string
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enginery import EngineFilenameSchema, EngineTag, PrecisionMode
+from enginery.filename import MODES
 
 TAG: dict[str, Any] = {
     "model_name": "vit",
@@ -26,7 +28,24 @@ SMS = st.one_of(ONE_SM, st.lists(ONE_SM, min_size=1, max_size=4))
 PRECISIONS = st.sampled_from(PrecisionMode)
 # Parts of names that look like the parts that follow the model's name.
 LOOKALIKES = st.sampled_from(
-    ["_sm86", "_sm86-89", "_nojp", "_jp6.2", "_trt1", "_fp16", ".engine", "_", "+", "++", "-", "A"]
+    [
+        "_sm86",
+        "_sm86-89",
+        "_cpu-v3",
+        "_nojp",
+        "_jp6.2",
+        "_trt1",
+        "_ort1",
+        "_vc",
+        "_dla",
+        "_fp16",
+        ".engine",
+        "_",
+        "+",
+        "++",
+        "-",
+        "A",
+    ]
 )
 
 
@@ -48,27 +67,42 @@ VERSIONS = texts(ALNUM + ".+-", 11)
 def tags(
     models: st.SearchStrategy[str], versions: st.SearchStrategy[str]
 ) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
+    base = st.fixed_dictionaries(
         {
             "model_name": models,
             "sm": SMS,
             "jetpack": st.none() | versions,
             "trt": versions,
             "precision": PRECISIONS,
+            "modes": st.lists(st.sampled_from(MODES), unique=True),
         }
     )
+    return st.builds(dict.__or__, base, st.just({}) | CPUS | OTHERS)
+
+
+LEVELS = st.from_regex(r"[a-z0-9]{1,4}(-[a-z0-9]{1,3}){0,2}", fullmatch=True)
+CPUS = st.fixed_dictionaries({"cpu": LEVELS, "sm": st.just(())})
+OTHERS = st.fixed_dictionaries(
+    {
+        "version_tag": st.from_regex(r"[a-z]{2,8}", fullmatch=True).filter(
+            lambda tag: not tag.startswith("trt")
+        ),
+        "trt": texts(ALNUM + ".+-", 8).map("1".__add__),
+    }
+)
 
 
 # So few characters that many tags differ in case and folding alone.
 NEAR = tags(
     st.text(st.sampled_from("aA+"), max_size=3).map("a".__add__),
     st.text(st.sampled_from("aA+"), max_size=1).map("1".__add__),
-).map(lambda tag: {**tag, "sm": 86, "precision": PrecisionMode.FP16})
+).map(lambda tag: {**tag, "sm": () if "cpu" in tag else 86, "precision": PrecisionMode.FP16})
 
 
 def canonical(tag: dict[str, Any]) -> EngineTag:
     sms = sorted({tag["sm"]} if isinstance(tag["sm"], int) else set(tag["sm"]))
-    return EngineTag(**{**tag, "sm": sms[0] if len(sms) == 1 else tuple(sms)})
+    modes = tuple(mode for mode in MODES if mode in tag.get("modes", ()))
+    return EngineTag(**{**tag, "sm": sms[0] if len(sms) == 1 else tuple(sms), "modes": modes})
 
 
 def test_an_example() -> None:
@@ -81,6 +115,41 @@ def test_an_example_with_several_capabilities_and_upper_case() -> None:
     name = "+res+net++50_sm86-120_nojp_trt10.3.0.30_fp16.engine"
     assert EngineFilenameSchema.build(**tag) == name
     assert EngineFilenameSchema.parse(name) == canonical(tag)
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (
+            {"modes": ("vc", "hc-ampere-plus")},
+            "vit_sm87_jp6.2_trt10.3.0.30_hc-ampere-plus_vc_fp16.engine",
+        ),
+        ({"modes": ["dla"]}, "vit_sm87_jp6.2_trt10.3.0.30_dla_fp16.engine"),
+        (
+            {"sm": (), "jetpack": None, "cpu": "x86-64-v3", "version_tag": "ort", "trt": "1.26.0"},
+            "vit_cpu-x86-64-v3_nojp_ort1.26.0_fp16.engine",
+        ),
+    ],
+)
+def test_examples_of_modes_and_of_a_cpu(parts: dict[str, Any], name: str) -> None:
+    assert EngineFilenameSchema.build(**{**TAG, **parts}) == name
+    assert EngineFilenameSchema.parse(name) == canonical({**TAG, **parts})
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"modes": ["fast"]}, "no mode 'fast'; known are hc-ampere-plus"),
+        ({"cpu": "x86_64", "sm": ()}, "cpu 'x86_64' is no CPU's level"),
+        ({"cpu": "x86-64"}, "there is an SM too"),
+        ({"version_tag": "trtx"}, "can be read in two ways"),
+        ({"version_tag": "ORT"}, "can be read in two ways"),
+        ({"version_tag": "ort", "trt": "v1"}, "can be read in two ways"),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(parts: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        EngineFilenameSchema.build(**{**TAG, **parts})
 
 
 @given(tags(MODELS, VERSIONS))
@@ -209,6 +278,4 @@ def test_whatever_is_parsed_is_what_build_writes(
     except ValueError:
         assert misspelt != name
     else:
-        assert (
-            EngineFilenameSchema.build(**{part: getattr(parsed, part) for part in TAG}) == misspelt
-        )
+        assert EngineFilenameSchema.build(**msgspec.structs.asdict(parsed)) == misspelt

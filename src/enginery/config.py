@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from .hardware import HostCapabilities
+from .host import Host
 
 DEFAULT_WORKSPACE_MB = 4096
 
@@ -88,6 +89,13 @@ class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         avg_timing_iterations: How often a tactic is timed.
         tactic_sources: Where tactics may come from, by their names in `TacticSource`.
         tiling_optimization_level: "none", "fast", "moderate" or "full".
+        hardware_compatibility_level: "none", "ampere_plus" (SM 80 and later) or
+            "same_compute_capability".
+        version_compatible: Whether other versions of TensorRT of the same major may load it,
+            through the lean runtime of the version that built it. The engine holds none of that
+            itself, so it holds no host code.
+        default_device_type: "gpu" or "dla".
+        gpu_fallback: Whether layers that DLA cannot run may run on the GPU.
         memory_pools: Limits of memory pools.
         plugins: Plugin libraries; in corpus.toml relative to it.
     """
@@ -101,8 +109,28 @@ class BuilderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     avg_timing_iterations: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     tactic_sources: tuple[str, ...] | None = None
     tiling_optimization_level: Literal["none", "fast", "moderate", "full"] | None = None
+    hardware_compatibility_level: (
+        Literal["none", "ampere_plus", "same_compute_capability"] | None
+    ) = None
+    version_compatible: bool | None = None
+    default_device_type: Literal["gpu", "dla"] | None = None
+    gpu_fallback: bool | None = None
     memory_pools: MemoryPools | None = None
     plugins: tuple[str, ...] = ()
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What an engine's name says of them: how it is tied to its hardware and version."""
+        level = self.hardware_compatibility_level or "none"
+        return tuple(
+            mode
+            for mode, wanted in (
+                ("hc-" + level.replace("_", "-"), level != "none"),
+                ("vc", self.version_compatible),
+                ("dla", self.default_device_type == "dla"),
+            )
+            if wanted
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Name to value in JSON's types, for recipes and requests.
@@ -221,6 +249,7 @@ class EngineCompileRequest:
         workspace_mb: Workspace memory pool in MiB.
         lowered_root: Folder of ONNX files lowered to a precision; None is `.enginery/lowered`
             in `cache_root`.
+        build_host: The machine that we are on; None is to find out, where that matters.
     """
 
     backbones: tuple[BackboneSpec, ...]
@@ -230,3 +259,4 @@ class EngineCompileRequest:
     host: HostCapabilities
     workspace_mb: int = DEFAULT_WORKSPACE_MB
     lowered_root: Path | None = None
+    build_host: Host | None = None

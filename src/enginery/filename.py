@@ -1,8 +1,11 @@
 """The hardware-tagged name of an engine, written and read back.
 
-    <model>_sm<SM>[-<SM>...]_<jp<JetPack>|nojp>_trt<TensorRT>_<precision>.engine
+    <model>_sm<SM>[-<SM>...]_<jp<JetPack>|nojp>_trt<TensorRT>[_<mode>...]_<precision>.engine
 
     resnet50_sm86-89-120_nojp_trt1.7.1.116_fp16.engine
+
+A runtime that is not TensorRT has its own letters before its version, and an engine for a CPU has
+`cpu-<level>` in the place of the compute capabilities.
 
 The name is read from the right, so a model's name may hold underscores. Upper-case letters are
 written as `+` and the lower-case letter, and `+` as `++`: two tags that differ only in case
@@ -29,9 +32,16 @@ _FIRST = frozenset(string.ascii_letters + string.digits)
 _IN_VERSION = _FIRST | set(".+-")
 _IN_MODEL = _IN_VERSION | {"_"}
 _FOLDED = {ord(char): "+" + char.lower() for char in string.ascii_uppercase + "+"}
+MODES = ("hc-ampere-plus", "hc-same-compute-capability", "vc", "dla")
+"""What an engine's name may say of how it was built, in this order; see `BuilderOptions.modes`."""
+
+TENSORRT = "trt"
+
 _NAME = (
-    r"(?P<model>.+)_sm(?P<sm>[0-9]+(?:-[0-9]+)*)_(?:nojp|jp(?P<jetpack>[^_]+))"
-    r"_trt(?P<trt>[^_]+)_(?P<precision>[a-z0-9]+)\.engine"
+    r"(?P<model>.+)_(?:sm(?P<sm>[0-9]+(?:-[0-9]+)*)|cpu-(?P<cpu>[^_]+))"
+    r"_(?:nojp|jp(?P<jetpack>[^_]+))"
+    r"_(?:trt(?P<trt>[^_]+)|(?P<letters>[a-z]{2,8})(?P<version>[0-9][^_]*))"
+    rf"(?P<modes>(?:_(?:{'|'.join(MODES)}))*)_(?P<precision>[a-z0-9]+)\.engine"
 )
 
 
@@ -40,10 +50,13 @@ class EngineTag(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         model_name: The backbone's name.
-        sm: Compute capability, or several as a sorted tuple.
+        sm: Compute capability, or several as a sorted tuple; empty for a CPU.
         jetpack: JetPack version, or None.
-        trt: TensorRT version with its build number.
+        trt: TensorRT version with its build number, or the version of another runtime.
         precision: The precision that the network computes in.
+        cpu: Architecture and feature level of a CPU, or None.
+        modes: Compatibility modes and device, of `MODES`.
+        version_tag: Letters before the version: "trt", or those of another runtime.
     """
 
     model_name: str
@@ -51,6 +64,9 @@ class EngineTag(msgspec.Struct, frozen=True, kw_only=True):
     jetpack: str | None
     trt: str
     precision: PrecisionMode
+    cpu: str | None = None
+    modes: tuple[str, ...] = ()
+    version_tag: str = TENSORRT
 
 
 class EngineFilenameSchema:
@@ -64,8 +80,11 @@ class EngineFilenameSchema:
         jetpack: str | None,
         trt: str,
         precision: PrecisionMode | str,
+        cpu: str | None = None,
+        modes: Iterable[str] = (),
+        version_tag: str = TENSORRT,
     ) -> str:
-        """The file name of an engine.
+        """The file name of an engine; the parts are those of `EngineTag`.
 
         >>> EngineFilenameSchema.build(
         ...     model_name="vit", sm=87, jetpack="6.2", trt="10.3.0.30", precision="fp16"
@@ -79,14 +98,13 @@ class EngineFilenameSchema:
         if jetpack is not None:
             check_version("jetpack", jetpack)
         check_version("trt", trt)
-        canonical = canonical_sm(sm)
-        sms = (canonical,) if isinstance(canonical, int) else canonical
         name = "_".join(
             (
                 fold(model_name),
-                "sm" + "-".join(map(str, sms)),
+                _hardware(sm, cpu),
                 "nojp" if jetpack is None else "jp" + fold(jetpack),
-                "trt" + fold(trt),
+                _letters(version_tag, trt) + fold(trt),
+                *_ordered(modes),
                 PrecisionMode(precision).value,
             )
         )
@@ -107,20 +125,17 @@ class EngineFilenameSchema:
         try:
             tag = EngineTag(
                 model_name=_unfold(match["model"]),
-                sm=canonical_sm(map(int, match["sm"].split("-"))),
+                sm=() if match["sm"] is None else canonical_sm(map(int, match["sm"].split("-"))),
                 jetpack=None if match["jetpack"] is None else _unfold(match["jetpack"]),
-                trt=_unfold(match["trt"]),
+                trt=_unfold(match["trt"] or match["version"]),
                 precision=PrecisionMode(match["precision"]),
+                cpu=match["cpu"],
+                modes=tuple(match["modes"].split("_")[1:]),
+                version_tag=match["letters"] or TENSORRT,
             )
+            canonical = EngineFilenameSchema.build(**msgspec.structs.asdict(tag))
         except ValueError as error:
             raise ValueError(f"{filename!r} is not the name of an engine: {error}") from error
-        canonical = EngineFilenameSchema.build(
-            model_name=tag.model_name,
-            sm=tag.sm,
-            jetpack=tag.jetpack,
-            trt=tag.trt,
-            precision=tag.precision,
-        )
         if canonical != filename:
             raise ValueError(f"{filename!r} is not the name of an engine; write {canonical!r}")
         return tag
@@ -139,6 +154,33 @@ def check_version(what: str, value: str) -> None:
     """Raise ValueError, with the remedy, unless the version can stand in a file name."""
     if value[:1] not in _FIRST or not _IN_VERSION.issuperset(value):
         raise ValueError(f"{what} {value!r} is no version; write one such as 6.2 or 10.3.0.30")
+
+
+def _hardware(sm: int | Iterable[int], cpu: str | None) -> str:
+    if cpu is None:
+        canonical = canonical_sm(sm)
+        return "sm" + "-".join(map(str, (canonical,) if isinstance(canonical, int) else canonical))
+    if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", cpu) or sm:
+        raise ValueError(f"cpu {cpu!r} is no CPU's level, or there is an SM too; write x86-64-v3")
+    return f"cpu-{cpu}"
+
+
+def _letters(version_tag: str, version: str) -> str:
+    if version_tag != TENSORRT and not (
+        re.fullmatch(r"(?!trt)[a-z]{2,8}", version_tag) and version[:1].isdigit()
+    ):
+        raise ValueError(
+            f"{version_tag!r} before {version!r} can be read in two ways; use two to eight "
+            "lower-case letters, not beginning with trt, and a version that begins with a digit"
+        )
+    return version_tag
+
+
+def _ordered(modes: Iterable[str]) -> list[str]:
+    given = list(modes)
+    if unknown := set(given).difference(MODES):
+        raise ValueError(f"there is no mode {sorted(unknown)[0]!r}; known are {', '.join(MODES)}")
+    return sorted(set(given), key=MODES.index)
 
 
 def fold(text: str) -> str:

@@ -27,20 +27,39 @@ def canonical_sm(sm: int | Iterable[int]) -> Sm:
 
 @dataclass(frozen=True, slots=True)
 class HostCapabilities:
-    """The hardware and TensorRT that engines are made for.
+    """The hardware and runtime version that engines are made for.
 
     Attributes:
-        sm: Compute capability as an int (87 for 8.7), or several for a portable engine.
+        sm: Compute capability as an int (87 for 8.7), or several for a portable engine; an empty
+            tuple where the engine runs on a CPU.
         jetpack: JetPack version such as "6.2", or None off Jetson.
-        trt: Full TensorRT version with its build number, such as "10.3.0.30".
+        trt: Full TensorRT version with its build number, such as "10.3.0.30"; the runtime's own
+            version where it is not TensorRT.
+        cpu: Architecture and feature level of the CPU, such as "x86-64-v3", for an engine that
+            runs on one; else None.
     """
 
     sm: Sm
     jetpack: str | None
     trt: str
+    cpu: str | None = None
+
+    @classmethod
+    def probe(cls) -> HostCapabilities:
+        """This machine, found without creating a CUDA context, or declared in `ENGINERY_HOST`.
+
+        Raises:
+            HostError: There is no GPU, no driver, or no TensorRT; the message says which.
+        """
+        from .probing import probe  # not where nobody asks
+
+        return probe().capabilities()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sm", canonical_sm(self.sm))
+        if self.cpu is None:
+            object.__setattr__(self, "sm", canonical_sm(self.sm))
+        elif self.sm != ():
+            raise ValueError(f"an engine is for SM {self.sm} or for the CPU {self.cpu}; write one")
         for name, value in (("jetpack", self.jetpack), ("trt", self.trt)):
             if not isinstance(value, str) and not (name == "jetpack" and value is None):
                 raise ValueError(f"{name} {value!r} is no text; write it in quotes, like '6.2'")
@@ -51,6 +70,13 @@ class HostCapabilities:
         return (self.sm,) if isinstance(self.sm, int) else self.sm
 
     def __str__(self) -> str:
-        sms = ", ".join(f"{value // 10}.{value % 10}" for value in self.capabilities)
+        if self.cpu is not None and not self.capabilities:
+            return f"CPU {self.cpu}, version {self.trt}"
+        sms = ", ".join(map(dotted, self.capabilities))
         jetpack = f", JetPack {self.jetpack}" if self.jetpack else ""
         return f"SM {sms}{jetpack}, TensorRT {self.trt}"
+
+
+def dotted(sm: int) -> str:
+    """A compute capability as NVIDIA's pages write it: 8.7 for 87."""
+    return f"{sm // 10}.{sm % 10}"
