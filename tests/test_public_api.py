@@ -164,6 +164,8 @@ def test_outcomes_are_built_and_reused() -> None:
         ("BackboneSpecError", "EngineBuildError"),
         ("InputChangedError", "EngineBuildError"),
         ("CorpusError", "EngineryError"),
+        ("ElsewhereError", "EngineBuildError"),
+        ("HostError", "EngineryError"),
         ("RuntimeUnavailableError", "EngineryError"),
     ],
 )

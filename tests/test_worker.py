@@ -63,10 +63,12 @@ def test_it_is_another_process_each_time() -> None:
     [
         "EngineryError",
         "EngineBuildError",
+        "ElsewhereError",
         "InputChangedError",
         "CalibrationCacheError",
         "RuntimeUnavailableError",
         "CorpusError",
+        "HostError",
         "IrregularFileError",
         "EngineIntegrityError",
         "Sha256SidecarError",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .build import (
         BuildConfig,
+        BuildProgress,
         CompileOutcome,
         EngineCacheEntry,
         EngineCompileResult,
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
         BackboneSpecError,
         CalibrationCacheError,
         CorpusError,
+        ElsewhereError,
         EngineBuildError,
         EngineIntegrityError,
         EngineryError,
+        HostError,
         InputChangedError,
         ProvenanceError,
         RuntimeUnavailableError,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     )
     from .filename import EngineFilenameSchema, EngineTag
     from .hardware import HostCapabilities
+    from .host import Gpu, Host
     from .runtimes import load_runtime
     from .runtimes.protocol import CompileEngineCallable, Runtime
     from .sidecar import Sha256Sidecar
@@ -50,11 +54,13 @@ _HOME = {
     "BackboneSpec": "config",
     "BackboneSpecError": "errors",
     "BuildConfig": "build",
+    "BuildProgress": "build",
     "BuilderOptions": "config",
     "CalibrationCacheError": "errors",
     "CompileEngineCallable": "runtimes.protocol",
     "CompileOutcome": "build",
     "CorpusError": "errors",
+    "ElsewhereError": "errors",
     "EngineBuildError": "errors",
     "EngineCacheEntry": "build",
     "EngineCompileRequest": "config",
@@ -65,7 +71,10 @@ _HOME = {
     "EngineIntegrityError": "errors",
     "EngineTag": "filename",
     "EngineryError": "errors",
+    "Gpu": "host",
+    "Host": "host",
     "HostCapabilities": "hardware",
+    "HostError": "errors",
     "InputChangedError": "errors",
     "OptimizationProfile": "config",
     "PrecisionMode": "config",
@@ -83,11 +92,13 @@ __all__ = [
     "BackboneSpec",
     "BackboneSpecError",
     "BuildConfig",
+    "BuildProgress",
     "BuilderOptions",
     "CalibrationCacheError",
     "CompileEngineCallable",
     "CompileOutcome",
     "CorpusError",
+    "ElsewhereError",
     "EngineBuildError",
     "EngineCacheEntry",
     "EngineCompileRequest",
@@ -98,7 +109,10 @@ __all__ = [
     "EngineIntegrityError",
     "EngineTag",
     "EngineryError",
+    "Gpu",
+    "Host",
     "HostCapabilities",
+    "HostError",
     "InputChangedError",
     "OptimizationProfile",
     "PrecisionMode",

@@ -20,6 +20,10 @@ class RuntimeUnavailableError(EngineryError):
     """A runtime is unknown or not installed. The message names the package or extra to install."""
 
 
+class HostError(EngineryError):
+    """What this machine is cannot be found out, or was declared wrongly."""
+
+
 class IrregularFileError(EngineryError):
     """A path that should be a plain file is a directory, a FIFO, a symlink, or too large."""
 
@@ -38,6 +42,10 @@ class ProvenanceError(EngineIntegrityError):
 
 class EngineBuildError(EngineryError):
     """An engine could not be built; the message carries the parser's or builder's own words."""
+
+
+class ElsewhereError(EngineBuildError):
+    """An engine cannot be built on this host; the message says on which it can."""
 
 
 class InputChangedError(EngineBuildError):
