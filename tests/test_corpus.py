@@ -9,7 +9,9 @@ import pytest
 from artifacts import within
 
 from enginery import BackboneSpec, BuilderOptions, CorpusError, OptimizationProfile, PrecisionMode
-from enginery.corpus import Corpus, TargetSpec, read_corpus
+from enginery.corpus import Corpus, read_corpus
+from enginery.corpus_targets import TargetSpec
+from enginery.probing import DeclaredHost
 
 # The corpus of the manual.
 MANUAL = """\
@@ -49,6 +51,17 @@ trt = "10.3.0.30"
 [targets.spare]
 runtime = "tensorrt"
 sm = [120, 86, 86]
+workspace_mb = 300
+elsewhere = "skip"
+[targets.spare.builder]
+version_compatible = true
+memory_pools = { dla_local_dram = 2 }
+[targets.host]
+runtime = "tensorrt"
+[host]
+sm = 89
+jetpack = "7.0"
+trt = "10.13.3.9"
 [backbones.vit]
 onnx = "models/vit.onnx"
 expected_input_shape = [1, 3, 8, 8]
@@ -97,7 +110,7 @@ def test_the_corpus_of_the_manual(tmp_path: Path) -> None:
     assert vit.precisions == (PrecisionMode.FP32, PrecisionMode.FP16)
     for backbone in corpus.backbones:
         assert backbone.targets == ("rtx",)
-        assert backbone.workspace_mb == 4096
+        assert backbone.workspace_mb == {"rtx": 4096}
         assert backbone.calibration_path is None
         assert backbone.spec.builder == BuilderOptions()
         assert backbone.spec.optimization_profiles == (
@@ -110,12 +123,23 @@ def test_every_key(tmp_path: Path) -> None:
     assert corpus.engines == tmp_path / "out"
     assert corpus.targets == {
         "orin": TargetSpec("orin", "tensorrt", 87, "6.2", "10.3.0.30"),
-        "spare": TargetSpec("spare", "tensorrt", (86, 120), None, None),
+        "spare": TargetSpec(
+            "spare",
+            "tensorrt",
+            (86, 120),
+            None,
+            None,
+            workspace_mb=300,
+            elsewhere="skip",
+            builder={"version_compatible": True, "memory_pools": {"dla_local_dram": 2}},
+        ),
+        "host": TargetSpec("host", "tensorrt", None, None, None),
     }
+    assert corpus.host == DeclaredHost(sm=89, jetpack="7.0", trt="10.13.3.9")
     (vit,) = corpus.backbones
     assert vit.precisions == (PrecisionMode.INT8, PrecisionMode.BF16)
     assert vit.targets == ("spare", "orin")
-    assert vit.workspace_mb == 100
+    assert vit.workspace_mb == {"spare": 100, "orin": 100}
     assert vit.calibration_path == tmp_path.parent / "vit.calib"
     assert vit.spec.onnx_path == tmp_path / "models" / "vit.onnx"
     assert vit.spec.expected_input_shape == (1, 3, 8, 8)
@@ -152,7 +176,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert corpus.engines == tmp_path / "engines"
     (vit,) = corpus.backbones
     assert vit.precisions == (PrecisionMode.FP32,)
-    assert vit.workspace_mb == 4096
+    assert vit.workspace_mb == {"rtx": 4096}
 
 
 def test_a_corpus_without_backbones(tmp_path: Path) -> None:
@@ -308,7 +332,6 @@ def test_an_unknown_key_at_any_level(tmp_path: Path, header: str, misspelt: str,
     [
         ("", "schema"),
         ("targets.orin", "runtime"),
-        ("targets.orin", "sm"),
         ("backbones.vit", "onnx"),
         ("backbones.vit.profiles[0]", "min"),
         ("backbones.vit.profiles[0]", "opt"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .config import BuilderOptions, OptimizationProfile, PrecisionMode
 from .hardware import HostCapabilities, Sm
+from .host import Host
 
 
 class CompileOutcome(str, Enum):
@@ -19,6 +20,25 @@ class CompileOutcome(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    """How far a build is.
+
+    Attributes:
+        phase: What the runtime is at, in its own words.
+        parent: The phase that this one is a part of, or None.
+        step: How many of the phase's steps are done.
+        steps: How many it has.
+        done: Whether the phase is over; an unsuccessful one may end before its last step.
+    """
+
+    phase: str
+    parent: str | None
+    step: int
+    steps: int
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +61,8 @@ class BuildConfig:
         prepare_inputs: Called, once, by a runtime that says so (`Runtime.prepares_inputs`)
             before it reads the model: hashes the inputs, and lowers the model if nobody has.
             A runtime calls it while its libraries load in another process.
+        progress: Called, in another thread, while the engine is built, a few times a second.
+        build_host: The machine that we are on as it is declared; None is to find out.
     """
 
     precision: PrecisionMode
@@ -53,6 +75,10 @@ class BuildConfig:
     builder: BuilderOptions = BuilderOptions()
     attest: Callable[[str], bytes] | None = field(default=None, compare=False, repr=False)
     prepare_inputs: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+    progress: Callable[[BuildProgress], None] | None = field(
+        default=None, compare=False, repr=False
+    )
+    build_host: Host | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import atomic, provenance, sidecar
 from .build import (
     BuildConfig,
+    BuildProgress,
     CompileOutcome,
     EngineCacheEntry,
     EngineCompileResult,
@@ -23,6 +24,7 @@ from .config import EngineCompileRequest
 from .errors import (
     BackboneSpecError,
     CalibrationCacheError,
+    ElsewhereError,
     EngineBuildError,
     EngineryError,
     InputChangedError,
@@ -49,8 +51,22 @@ class EngineCompiler:
     >>> results = compiler.compile_engines_for_corpus(request)  # doctest: +SKIP
     """
 
-    def __init__(self, *, inference_runtime: CompileEngineCallable, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        *,
+        inference_runtime: CompileEngineCallable,
+        logger: logging.Logger,
+        progress: Callable[[BuildProgress], None] | None = None,
+    ) -> None:
+        """Say what builds and who is told.
+
+        Args:
+            inference_runtime: What builds an engine.
+            logger: Gets the events of docs/events.md.
+            progress: Called while an engine is built, in another thread, a few times a second.
+        """
         self._runtime = inference_runtime
+        self._progress = progress
         self._events = CompileEvents(logger)
 
     def compile_engines_for_corpus(
@@ -101,6 +117,7 @@ class EngineCompiler:
         model = plan.spec.model_name
         if verdict.fault is Fault.SIDECAR:
             self._events.mismatch(model, plan.path, verdict.reason)
+        _check_host(plan, self._runtime, verdict)
         self._events.miss(model, plan.path, verdict.reason)
         atomic.clear_leftovers(owned_paths(plan.path))
         began = time.perf_counter()
@@ -124,6 +141,8 @@ class EngineCompiler:
             builder=spec.builder,
             attest=witness.attest,
             prepare_inputs=witness.prepare_inputs if late else None,
+            progress=self._progress,
+            build_host=request.build_host,
         )
         try:
             entry = runtime.compile_engine(witness.model, config)
@@ -206,6 +225,21 @@ def _summary(results: list[EngineCompileResult]) -> EngineCompileSummary:
     reused = sum(result.outcome is CompileOutcome.REUSED for result in results)
     ratio = reused / len(results) if results else 0.0
     return EngineCompileSummary(len(results) - reused, reused, ratio)
+
+
+def _check_host(plan: EnginePlan, runtime: CompileEngineCallable, verdict: Verdict) -> None:
+    """Raise ElsewhereError where this host cannot build the engine."""
+    if not isinstance(runtime, Runtime) or runtime.builds_anywhere:
+        return
+    from .probing import probe  # not where an engine is built anywhere
+
+    reason = runtime.elsewhere(plan.request.host, plan.request.build_host or probe())
+    if reason:
+        stale = "" if verdict.fault is Fault.ABSENT else f" is not fresh ({verdict.reason}) and"
+        raise ElsewhereError(
+            f"{plan.path.name}{stale} cannot be built here: {reason}; build it there, or take it "
+            "from a store"
+        )
 
 
 def _entry(plan: EnginePlan, sha256_hex: str, fingerprint: str) -> EngineCacheEntry:

@@ -6,6 +6,7 @@ value out of bounds is refused by them, and the refusal is put in the words of t
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,6 @@ from msgspec import Meta
 
 from .config import (
     DEFAULT_WORKSPACE_MB,
-    BuilderOptions,
     LoweringOptions,
     Mib,
     PrecisionMode,
@@ -49,10 +49,13 @@ class TargetTable(_Table):
     """`[targets.<name>]`: a runtime and the hardware to build for."""
 
     runtime: _Text
-    sm: int | list[int]
+    sm: int | list[int] | None = None
     precision: _Precisions | None = None
     jetpack: _Text | None = None
     trt: _Text | None = None
+    workspace_mb: Mib | None = None
+    elsewhere: Literal["fail", "skip"] = "fail"
+    builder: dict[str, Any] = {}
 
 
 class ProfileTable(_Table):
@@ -83,7 +86,7 @@ class BackboneTable(_Table):
     calibration: _Text | None = None
     calibrate: CalibrateTable | None = None
     profiles: list[ProfileTable] = []
-    builder: BuilderOptions = BuilderOptions()
+    builder: dict[str, Any] = {}
     lowering: LoweringOptions = LoweringOptions()
     check: dict[str, Any] | None = None
     require_check: bool | None = None
@@ -94,6 +97,7 @@ class CorpusFile(_Table):
 
     schema: int
     corpus: dict[str, Any] = {}
+    host: dict[str, Any] | None = None
     targets: dict[str, Any] = {}
     backbones: dict[str, Any] = {}
 
@@ -128,6 +132,9 @@ def _explain(fault: str, inner: str, kind: type[Any]) -> str:
     said = fault[0].lower() + fault[1:].replace("`", "")
     if fault.startswith("Expected `object`") and (table := _TABLES.get(inner or kind.__name__)):
         return f"{said}; write a table, for example {table}"
+    if not inner:
+        # A fault of the table as a whole has its remedy in its own words.
+        return said
     name = re.split(r"[.\[]", inner)[-1 if "." in inner and "[" not in inner else 0]
     return f"{said}; write for example {_example(name)}"
 
@@ -157,9 +164,10 @@ _EXAMPLES = {
     "precision": 'precision = ["fp16"]',
     "targets": 'targets = ["rtx"]',
     "workspace_mb": "workspace_mb = 4096",
-    "runtime": 'runtime = "tensorrt_rtx"',
     "sm": "sm = [86, 89, 120]",
     "jetpack": 'jetpack = "6.2"',
+    "elsewhere": 'elsewhere = "skip"',
+    "cpu": 'cpu = "x86-64-v3"',
     "trt": 'trt = "10.3.0.30"',
     "onnx": 'onnx = "resnet50.onnx"',
     "input_name": 'input_name = "input"',
@@ -174,6 +182,10 @@ _EXAMPLES = {
     "avg_timing_iterations": "avg_timing_iterations = 8",
     "tactic_sources": 'tactic_sources = ["CUBLAS"]',
     "tiling_optimization_level": 'tiling_optimization_level = "fast"',
+    "hardware_compatibility_level": 'hardware_compatibility_level = "ampere_plus"',
+    "version_compatible": "version_compatible = true",
+    "default_device_type": 'default_device_type = "dla"',
+    "gpu_fallback": "gpu_fallback = true",
     "plugins": 'plugins = ["libplugin.so"]',
     "keep_nodes": 'keep_nodes = ["head"]',
     "keep_operators": 'keep_operators = ["Softmax"]',
@@ -202,7 +214,8 @@ _TABLES = {
     "targets": "[targets.rtx]",
     "backbones": "[backbones.resnet50]",
     "builder": "builder = { tf32 = false }",
-    "builder.memory_pools": "memory_pools = { tactic_shared_memory = 1 }",
+    "memory_pools": "memory_pools = { tactic_shared_memory = 1 }",
+    "host": "[host]",
     "lowering": 'lowering = { keep_operators = ["Softmax"] }',
     "calibrate": 'calibrate = { data = "calib/*.npz" }',
     "check": "check = { samples = 4 }",
@@ -211,11 +224,17 @@ _TABLES = {
     "int8": "int8 = { min_cosine = 0.98 }",
     "CorpusTable": "[corpus]",
     "TargetTable": "[targets.rtx]",
+    "DeclaredHost": "[host]",
+    "BuilderOptions": "builder = { tf32 = false }",
     "BackboneTable": "[backbones.resnet50]",
 }
 
 
 def _example(name: str) -> str:
+    if name == "runtime":
+        from .runtimes import known  # only where something is wrong
+
+        return f'runtime = "{known()[0]}"'
     return _EXAMPLES.get(name, f"{name} = ...")
 
 
@@ -236,3 +255,20 @@ def mistake(path: Path, key: str, fault: str) -> CorpusError:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode()
+
+
+def check_distinct(path: Path, key: str, values: Iterable[str]) -> None:
+    """Raise CorpusError where a value is there twice."""
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise mistake(path, key, f"{str(value)!r} is there twice; remove one")
+        seen.add(value)
+
+
+def beside(path: Path, key: str, relative: str) -> Path:
+    """A path of the file, which is relative to it."""
+    if "\0" in relative:
+        raise mistake(path, key, f"{relative!r} is no path; write one without the NUL character")
+    # Normalised as text, so that a path is spelled as a user spells it in his own doit tasks.
+    return Path(os.path.normpath(path.parent / relative))

@@ -38,6 +38,6 @@ def required_version(names: tuple[str, ...]) -> str:
     found = first_installed(names)
     if found is None:
         raise RuntimeUnavailableError(
-            f"{names[0]} is not installed; install it with: pip install 'enginery[rtx]'"
+            f"{names[0]} is not installed; install it with: pip install 'enginery[build]'"
         )
     return found

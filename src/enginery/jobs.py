@@ -2,111 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from .config import EngineCompileRequest, PrecisionMode
-from .corpus import STATE, Corpus, CorpusBackbone
-from .errors import RuntimeUnavailableError
+from .config import BackboneSpec, EngineCompileRequest, PrecisionMode
+from .corpus import Corpus
+from .corpus_backbones import STATE, CorpusBackbone
+from .engine_job import EngineJob, UnknownEngine
+from .errors import CorpusError, RuntimeUnavailableError
 from .hardware import HostCapabilities
-from .inputs import InputDigests
+from .host import Host
 from .plan import EnginePlan
 from .runtimes import load_runtime
-from .verdict import Fault, Verdict
-
-if TYPE_CHECKING:
-    from .step import Step
+from .targets import HOST, Target, full_targets, host_of
 
 
-class EngineJob(msgspec.Struct, frozen=True):
-    """One engine of a corpus.
+class CorpusJobs(msgspec.Struct, frozen=True):
+    """What a corpus asks for on this host.
 
     Attributes:
-        backbone: The backbone, as the corpus has it.
-        variant: `<target>-<precision>` where the backbone has several engines, else None.
-        runtime: Name of the runtime.
-        plan: The engine.
-        corpus_path: The corpus file.
+        engines: Every engine whose hardware is known, in the order of the file.
+        unknown: The others.
+        aliases: Task to the engine that it is, where the target `host` is another target too.
+        targets: The targets by name.
+        host: This machine; worked out when it is called.
     """
 
-    backbone: CorpusBackbone
-    variant: str | None
-    runtime: str
-    plan: EnginePlan
-    corpus_path: Path
+    engines: tuple[EngineJob, ...]
+    unknown: tuple[UnknownEngine, ...]
+    aliases: Mapping[str, EngineJob]
+    targets: Mapping[str, Target]
+    host: Callable[[], Host]
 
     @property
-    def name(self) -> str:
-        """The backbone's name."""
-        return self.backbone.spec.model_name
-
-    def check(self) -> Step:
-        """How the lowered model is compared with the original; for lowered models only."""
-        from .accuracy.step import check_step  # not where nothing is checked
-
-        assert self.request.lowered_root is not None  # noqa: S101 - jobs always set it
-        return check_step(
-            self.plan.spec,
-            self.backbone.check,
-            self.plan.lowering(),
-            self.request.precision,
-            self.request.lowered_root.with_name("checks"),
-        )
-
-    def engine_check(self) -> Step:
-        """How the engine itself is compared with the original, where there is a GPU."""
-        from .accuracy.step import engine_check_step
-
-        assert self.request.lowered_root is not None  # noqa: S101 - jobs always set it
-        return engine_check_step(
-            self.plan.spec,
-            self.backbone.check,
-            self.plan.path,
-            load_runtime(self.runtime),
-            self.request.precision,
-            self.request.lowered_root.with_name("checks"),
-        )
-
-    def judge(self, inputs: InputDigests, digest: Callable[[Path], str]) -> Verdict:
-        """Whether the engine is fresh and, where that is required, its check passed."""
-        verdict = self.plan.judge(inputs, digest=digest)
-        if not (verdict.fresh and self.backbone.require_check and self.plan.is_lowered):
-            return verdict
-        from .accuracy.step import judge_check
-
-        check = judge_check(self.check(), inputs)
-        if check.fresh:
-            return verdict
-        return Verdict(Fault.CHECK, f"its lowered model has no passing check: {check.reason}")
-
-    @property
-    def request(self) -> EngineCompileRequest:
-        """The compile request, for this backbone alone."""
-        return self.plan.request
+    def elsewhere(self) -> tuple[EngineJob | UnknownEngine, ...]:
+        """Those that cannot be built on this host."""
+        return (*(job for job in self.engines if job.elsewhere), *self.unknown)
 
 
 def engine_jobs(corpus: Corpus) -> tuple[EngineJob, ...]:
+    """Every engine of a corpus whose hardware is known, once; see `corpus_jobs`."""
+    return corpus_jobs(corpus).engines
+
+
+def corpus_jobs(corpus: Corpus) -> CorpusJobs:
     """Every engine of a corpus, in the order of the file.
 
     Raises:
         CorpusError: A target's runtime is not there, never builds for such hardware or in such
             a precision, or two engines would be the same file.
     """
-    hosts = {name: _host(corpus, name) for name in {t for b in corpus.backbones for t in b.targets}}
-    jobs = tuple(job for backbone in corpus.backbones for job in _jobs(corpus, backbone, hosts))
+    host = host_of(corpus)
+    targets = full_targets(corpus, host)
+    found = [job for backbone in corpus.backbones for job in _jobs(corpus, backbone, targets, host)]
     owners: dict[Path, EngineJob] = {}
-    for job in jobs:
-        other = owners.setdefault(job.plan.path, job)
-        if other is not job:
-            raise corpus.error(
-                f"backbones.{job.name}.targets",
-                f"{other.variant} and {job.variant} are the same engine, {job.plan.path.name}; "
-                "remove one of the targets",
-            )
-    return jobs
+    aliases: dict[str, EngineJob] = {}
+    # Those of `host` last: where it is a target that has a name of its own, that one counts.
+    for job in sorted(found, key=lambda job: job.target == HOST):
+        if isinstance(job, EngineJob):
+            other = owners.setdefault(job.plan.path, job)
+            if other is not job:
+                if job.target != HOST or not _are_alike(job.request, other.request):
+                    raise _clash(corpus, job, other)
+                aliases[job.task] = other
+    return CorpusJobs(
+        engines=tuple(
+            job for job in found if isinstance(job, EngineJob) and job.task not in aliases
+        ),
+        unknown=tuple(job for job in found if isinstance(job, UnknownEngine)),
+        aliases=aliases,
+        targets=targets,
+        host=host,
+    )
+
+
+def _are_alike(one: EngineCompileRequest, two: EngineCompileRequest) -> bool:
+    return (one.backbones, one.workspace_mb) == (two.backbones, two.workspace_mb)
+
+
+def _clash(corpus: Corpus, job: EngineJob, other: EngineJob) -> CorpusError:
+    return corpus.error(
+        f"backbones.{job.name}.targets",
+        f"{other.variant} and {job.variant} are the same file, {job.plan.path.name}, whose name "
+        "tells hardware and version and no other option; remove one of the targets",
+    )
 
 
 def lowered_root(corpus: Corpus) -> Path:
@@ -120,28 +102,44 @@ def input_memory(corpus: Corpus) -> Path:
 
 
 def _jobs(
-    corpus: Corpus, backbone: CorpusBackbone, hosts: dict[str, HostCapabilities]
-) -> Iterator[EngineJob]:
+    corpus: Corpus,
+    backbone: CorpusBackbone,
+    targets: Mapping[str, Target],
+    host: Callable[[], Host],
+) -> Iterator[EngineJob | UnknownEngine]:
     several = sum(map(len, backbone.builds.values())) > 1
-    for target, precisions in backbone.builds.items():
-        runtime = corpus.targets[target].runtime
+    for name, precisions in backbone.builds.items():
+        target = targets[name]
+        skips = target.spec.elsewhere == "skip"
+        spec = replace(backbone.spec, builder=backbone.builders[name])
         for precision in precisions:
-            _check(corpus, backbone, target, hosts[target], precision)
+            variant = f"{name}-{precision.value}" if several else None
+            if target.hardware is None:
+                assert target.elsewhere is not None  # noqa: S101 - it says why that is not known
+                yield UnknownEngine(spec.model_name, variant, name, precision,
+                                    target.runtime.name, corpus.path, target.elsewhere,
+                                    skips)  # fmt: skip
+                continue
+            _check(corpus, spec, target, target.hardware, precision)
             request = EngineCompileRequest(
-                backbones=(backbone.spec,),
+                backbones=(spec,),
                 calibration_path=_calibration(backbone, precision),
                 cache_root=corpus.engines,
                 precision=precision,
-                host=hosts[target],
-                workspace_mb=backbone.workspace_mb,
+                host=target.hardware,
+                workspace_mb=backbone.workspace_mb[name],
                 lowered_root=lowered_root(corpus),
+                build_host=None if target.runtime.builds_anywhere else host(),
             )
             yield EngineJob(
                 backbone=backbone,
-                variant=f"{target}-{precision.value}" if several else None,
-                runtime=runtime,
-                plan=_plan(corpus, request, runtime),
+                variant=variant,
+                target=name,
+                runtime=target.runtime.name,
+                plan=_plan(corpus, request, target.runtime.name),
                 corpus_path=corpus.path,
+                elsewhere=target.elsewhere,
+                skips=skips,
             )
 
 
@@ -154,49 +152,34 @@ def _plan(corpus: Corpus, request: EngineCompileRequest, runtime: str) -> Engine
 
 
 def _calibration(backbone: CorpusBackbone, precision: PrecisionMode) -> Path | None:
-    """The cache is an input of int8 engines; where none is built, of whatever is."""
-    other = precision is not PrecisionMode.INT8 and PrecisionMode.INT8 in backbone.precisions
+    """The cache is an input of int8; where no int8 is built, one that is given is of the others."""
+    int8 = PrecisionMode.INT8
+    other = precision is not int8 and (int8 in backbone.precisions or backbone.calibrate)
     return None if other else backbone.calibration_path
-
-
-def _host(corpus: Corpus, name: str) -> HostCapabilities:
-    target = corpus.targets[name]
-    try:
-        runtime = load_runtime(target.runtime)
-        trt = target.trt or runtime.installed_version()
-    except RuntimeUnavailableError as error:
-        raise corpus.error(f"targets.{name}.runtime", str(error)) from error
-    host = HostCapabilities(sm=target.sm, jetpack=target.jetpack, trt=trt)
-    try:
-        runtime.check_target(host)
-    except ValueError as error:
-        raise corpus.error(f"targets.{name}", str(error)) from error
-    return host
 
 
 def _check(
     corpus: Corpus,
-    backbone: CorpusBackbone,
-    target: str,
-    host: HostCapabilities,
+    spec: BackboneSpec,
+    target: Target,
+    hardware: HostCapabilities,
     precision: PrecisionMode,
 ) -> None:
     """Raise CorpusError for what the runtime never builds, whatever the model."""
-    spec, name = backbone.spec, corpus.targets[target].runtime
-    runtime = load_runtime(name)
+    runtime = target.runtime
     known = runtime.precisions()
     if precision not in known:
         raise corpus.error(
             f"backbones.{spec.model_name}.precision",
-            f"{name} builds no {precision.value} here; use "
+            f"{runtime.name} builds no {precision.value} here; use "
             + " or ".join(sorted(mode.value for mode in known)),
         )
     try:
-        runtime.check_precision(host, precision)
+        runtime.check_precision(hardware, precision)
     except ValueError as error:
         raise corpus.error(f"backbones.{spec.model_name}.precision", str(error)) from error
     try:
-        runtime.check_options(spec.builder)
+        runtime.check_options(spec.builder, hardware)
     except ValueError as error:
         raise corpus.error(f"backbones.{spec.model_name}.builder", str(error)) from error
     if runtime.strongly_typed and precision is not PrecisionMode.FP32:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from .config import BackboneSpec, EngineCompileRequest, PrecisionMode
 from .digest import sha256_file
 from .errors import CalibrationCacheError, EngineBuildError
-from .filename import EngineFilenameSchema
+from .filename import TENSORRT, EngineFilenameSchema
+from .hardware import HostCapabilities
 from .inputs import InputDigests
 from .recipe import Recipe
 from .runtimes.protocol import CompileEngineCallable, Runtime
@@ -46,6 +47,9 @@ class EnginePlan:
             jetpack=request.host.jetpack,
             trt=request.host.trt,
             precision=request.precision,
+            cpu=request.host.cpu,
+            modes=spec.builder.modes,
+            version_tag=runtime.version_tag if isinstance(runtime, Runtime) else TENSORRT,
         )
 
     @property
@@ -92,10 +96,11 @@ class EnginePlan:
                 tag = EngineFilenameSchema.parse(name)
             except ValueError:
                 continue
-            if (tag.model_name, tag.precision) == (wanted.model_name, wanted.precision):
+            alike = [(t.model_name, t.precision, t.version_tag) for t in (tag, wanted)]
+            if alike[0] == alike[1]:
                 changes = [
                     f"{field}: {getattr(tag, field)} -> {getattr(wanted, field)}"
-                    for field in ("sm", "jetpack", "trt")
+                    for field in ("sm", "cpu", "jetpack", "trt", "modes")
                     if getattr(tag, field) != getattr(wanted, field)
                 ]
                 yield f"{name} is there ({', '.join(changes)})"
@@ -119,7 +124,7 @@ class EnginePlan:
                 **self._lowering_settings(),
             },
             toolchain=self._toolchain(),
-            target={"sm": list(request.host.capabilities), "jetpack": request.host.jetpack},
+            target=_target(request.host),
         )
 
     def input_digests(self, inputs: InputDigests) -> dict[str, str]:
@@ -159,3 +164,8 @@ class EnginePlan:
 
             found.update(lowering.toolchain(self.request.precision))
         return found
+
+
+def _target(host: HostCapabilities) -> dict[str, Any]:
+    found = {"sm": list(host.capabilities), "jetpack": host.jetpack}
+    return found if host.cpu is None else {**found, "cpu": host.cpu}

@@ -31,8 +31,15 @@ def load_runtime(name: str) -> Runtime:
         found = {point.name: point for point in points()}
         if name in found:
             return _load(found[name])
-    known = ", ".join(sorted(found)) or "none; install enginery itself again"
-    raise RuntimeUnavailableError(f"there is no runtime {name!r}; known: {known}")
+    names = ", ".join(sorted(found)) or "none; install enginery itself again"
+    raise RuntimeUnavailableError(f"there is no runtime {name!r}; known: {names}")
+
+
+def known() -> list[str]:
+    """The names of all runtimes that installed packages bring, our own first."""
+    return list(
+        dict.fromkeys(point.name for points in (_own_points, _all_points) for point in points())
+    )
 
 
 def _own_points() -> Iterable[EntryPoint]:
@@ -49,7 +56,7 @@ def _all_points() -> Iterable[EntryPoint]:
 def _load(point: EntryPoint) -> Runtime:
     try:
         runtime = point.load()()
-    except (ImportError, AttributeError, TypeError) as error:
+    except Exception as error:
         raise RuntimeUnavailableError(
             f"the runtime {point.name!r} cannot be loaded from {point.value}: {error}"
         ) from error
