@@ -63,7 +63,8 @@ def started(
         environment: Variables set for the child on top of this process's own.
         label: What it works on, for a person who looks at the list of processes.
         preload: A module that the function is going to import.
-        show: Called, in a thread, with what the function says through `report`.
+        show: Called, in a thread, with what the function says through `report`. An error of it
+            goes to `threading.excepthook` when the child has ended, and ends the calls.
 
     The call takes the request in JSON's types and returns what the function returns.
 
@@ -113,7 +114,17 @@ def _call(
 
 
 def _listen(stream: BinaryIO, words: list[bytes], show: Callable[[str], None] | None) -> None:
-    """Read the child's standard error: what it reports goes on, the last of the rest is kept."""
+    """Read the child's standard error to its end, whatever `show` raises."""
+    try:
+        _sort(stream, words, show)
+    except BaseException:
+        # Nobody else reads the pipe, and a child that finds it full waits for ever.
+        _sort(stream, words, None)
+        raise
+
+
+def _sort(stream: BinaryIO, words: list[bytes], show: Callable[[str], None] | None) -> None:
+    """What the child reports goes on, the last of the rest is kept."""
     for line in stream:
         if line.startswith(_REPORT):
             if show:
@@ -143,7 +154,7 @@ def main() -> None:
         if preload:
             importlib.import_module(preload)
     except ModuleNotFoundError as error:
-        sys.exit(f"{error}; install what is missing with: pip install 'enginery[rtx]'")
+        sys.exit(f"{error}; install what is missing with: pip install 'enginery[build]'")
     with open(0, "rb", closefd=False) as stream:
         line = stream.readline()
     if not line:

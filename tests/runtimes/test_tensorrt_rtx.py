@@ -121,8 +121,24 @@ def test_a_failed_build_does_not_change_the_next(
 
 
 def test_unknown_runtime() -> None:
-    with pytest.raises(RuntimeUnavailableError, match=r"no runtime 'tensorrt'.*tensorrt_rtx"):
-        load_runtime("tensorrt")
+    with pytest.raises(RuntimeUnavailableError, match=r"no runtime 'tensorrtx'.*tensorrt_rtx"):
+        load_runtime("tensorrtx")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"hardware_compatibility_level": "ampere_plus"}, "hardware_compatibility_level: "),
+        ({"version_compatible": True}, "version_compatible: .* lean runtime"),
+        ({"default_device_type": "dla"}, "default_device_type: .* no DLA"),
+        ({"gpu_fallback": True}, "gpu_fallback: .* no DLA"),
+    ],
+)
+def test_options_that_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_runtime("tensorrt_rtx").check_options(
+            BuilderOptions(**options), HostCapabilities(89, None, "1.7.1.116")
+        )
 
 
 IMAGE = GraphInput("image", "float", (-1, 3, 224, 224))
