@@ -1,11 +1,12 @@
-"""An engine on the GPU of this machine against the original model on the CPU.
+"""An engine on this machine against the original model on the CPU.
 
 Polygraphy's comparator runs both over the same samples; what differs is measured as for lowered
-models. Only where there is a GPU: nothing else can say what an engine computes.
+models. Only where the engine runs: nothing else can say what it computes.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -28,25 +29,32 @@ class EngineRequest(Request, frozen=True, kw_only=True):
 
     Attributes:
         engine: The engine; it has to be verified before it is loaded.
+        runner: What runs it; see `Runtime.runner`.
     """
 
     engine: str
+    runner: str
 
 
 def compare_engine(request: dict[str, Any]) -> dict[str, Any]:
     """Compare an engine with its model; returns what `compare.compare` returns.
 
     Raises:
-        EngineryError: The engine is not to be believed, cannot be loaded on this GPU, or a
+        EngineryError: The engine is not to be believed, cannot be loaded on this machine, or a
             sample does not fit.
     """
-    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
-
     asked = msgspec.convert(request, EngineRequest)
     given = samples_for(asked)
-    engine = TrtRunner(EngineFromBytes(read_verified(asked.engine)), name="engine")
+    engine = engine_runner(asked.runner, read_verified(asked.engine))
     found = compare_runners([original_runner(asked.original), engine], given, asked)
-    return {**found, "how": {"original": "onnxruntime, CPU", "lowered": "the engine, on the GPU"}}
+    how = {"original": "onnxruntime, CPU", "lowered": f"the engine, in {engine.name}"}
+    return {**found, "how": how}
+
+
+def engine_runner(entry: str, engine: bytes) -> Any:
+    """Polygraphy's runner of a verified engine, made by a runtime's function "module:name"."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(module), name)(engine)
 
 
 def original_runner(path: str) -> Any:

@@ -76,7 +76,7 @@ def engine_check_step(
     spec: BackboneSpec, check: CheckSpec, engine: Path, runtime: Runtime,
     precision: PrecisionMode, folder: Path,
 ) -> Step:  # fmt: skip
-    """How an engine is compared with the original, on the GPU of this machine.
+    """How an engine is compared with the original, on this machine.
 
     Args:
         spec: The backbone.
@@ -102,15 +102,11 @@ def engine_check_step(
             **asked,
             "original": str(spec.onnx_path),
             "engine": str(engine),
+            "runner": runtime.runner,
             "data": [str(path) for path in _matched(check)],
         },
         environment=runtime.polygraphy_environment,
     )
-
-
-def has_gpu() -> bool:
-    """Whether NVIDIA's driver for a GPU is loaded on this machine, a Jetson's included."""
-    return any(os.path.exists(device) for device in ("/dev/nvidiactl", "/dev/nvhost-gpu"))  # noqa: PTH110
 
 
 def _asked(spec: BackboneSpec, check: CheckSpec, precision: PrecisionMode) -> dict[str, Any]:
