@@ -60,7 +60,7 @@ class Run:
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "built", re.findall(r"^(\S+)_sm\S+: .*, built in", self.stdout, re.M)
+            self, "built", re.findall(r"^(\S+)_(?:sm|cpu-)\S+: .*, built in", self.stdout, re.M)
         )
 
     @property

@@ -120,7 +120,7 @@ def test_a_description_that_does_not_fit_the_graph(
     ("edit", "words"),
     [
         (("workspace_mb", "workspace"), "corpus: unknown key 'workspace'; did you mean 'workspace_mb'?"),
-        (('runtime = "tensorrt_rtx"', 'runtime = "tensorrt_rtz"'), "targets.rtx.runtime: there is no runtime 'tensorrt_rtz'; known: tensorrt_rtx"),
+        (('runtime = "tensorrt_rtx"', 'runtime = "tensorrt_rtz"'), "targets.rtx.runtime: there is no runtime 'tensorrt_rtz'; known: onnxruntime, tensorrt, tensorrt_rtx"),
         (("sm = [86, 89]", "sm = [87]"), "targets.rtx: TensorRT-RTX builds nothing for SM 87 (Jetson Orin)"),
         (("sm = [86, 89]", 'sm = 86\njetpack = "6.2"'), "targets.rtx: TensorRT-RTX does not run on Jetson"),
         (("[backbones.plain]", "[backbones.list]"), "backbones.list: 'list' is a command; rename it"),
@@ -162,11 +162,12 @@ def test_a_runtime_that_is_not_installed(
         "m.distribution = distribution\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    run = project.doit("list")
-    assert run.returncode == 3
-    assert run.stderr == (
-        "ERROR: corpus.toml: targets.rtx.runtime: TensorRT-RTX is not installed; "
-        "install it with: pip install 'enginery[rtx]'\n"
+    assert project.doit("list").returncode == 0
+    run = project.doit()
+    assert run.returncode == 1
+    assert (
+        "plain: it cannot be built here: TensorRT-RTX is not installed; install it with: "
+        "pip install 'enginery[rtx]'; or write" in run.stdout
     )
 
 
@@ -202,8 +203,9 @@ def test_a_model_edited_while_its_build_runs(
         model.write(b"\n")
     assert running.wait(120) == 1
     said = (project.path / "log").read_text()
-    assert "slow.onnx changed while" in said, said
-    assert "nothing was published" in said
+    # On a slow machine the step may be over by then, and the next one finds the model broken.
+    late = delay > 0 and "slow.onnx is no ONNX model" in said
+    assert late or ("slow.onnx changed while" in said and "nothing was published" in said), said
     assert not (project.path / "engines").exists() or not list((project.path / "engines").iterdir())
 
 

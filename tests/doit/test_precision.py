@@ -76,6 +76,27 @@ def test_all_precisions_with_a_computed_cache(small: Project) -> None:
     assert not [line for line in run.stdout.splitlines() if line.startswith(".")], run.said
 
 
+def test_a_computed_cache_is_no_input_where_no_int8_is_built(small: Project) -> None:
+    write(small, PLAIN + 'precision = ["fp32", "fp16"]\n' + CALIBRATE)
+    assert built(small.doit().stdout) == {"fp32", "fp16"}
+    run = small.doit()
+    assert not [line for line in run.stdout.splitlines() if line.startswith(".")], run.said
+
+
+def test_a_check_runs_an_engine_that_this_machine_can_run(small: Project) -> None:
+    head = HEAD.replace('"tensorrt_rtx"\nsm = [86, 89]', '"onnxruntime"')
+    write(small, PLAIN + 'precision = ["fp32", "fp16"]\ncheck = { samples = 2 }\n', head)
+    run = small.doit()
+    assert run.returncode == 0, run.said
+    run = small.doit("check")
+    assert run.returncode == 0, run.said
+    (report,) = (small.path / ".enginery" / "checks").glob("plain_cpu-*_fp16.engine.check.json")
+    said = json.loads(report.read_text())
+    assert said["passed"] is True
+    assert said["how"]["lowered"].startswith("the engine, in onnxruntime ")
+    assert {line[:2] for line in small.doit("check").stdout.splitlines()} == {"--"}
+
+
 def test_one_byte_of_the_cache_builds_int8_alone(small: Project) -> None:
     write(small, CALIBRATED + CALIBRATE)
     assert small.doit().returncode == 0
@@ -172,7 +193,7 @@ def test_a_target_that_cannot_do_the_precision(small: Project) -> None:
     write(small, PLAIN + 'precision = ["bf16"]\n', HEAD.replace("[86, 89]", "75"))
     run = small.doit()
     assert run.returncode == 3
-    assert "backbones.plain.precision: SM 75 has no bf16 (Turing); use fp16" in run.stderr
+    assert "backbones.plain.precision: SM 75 has no bf16; use fp16" in run.stderr
 
 
 def test_precision_per_target(small: Project) -> None:
@@ -309,7 +330,7 @@ def test_a_required_check_that_fails_builds_nothing_even_if_others_go_on(small: 
     for arguments in (["--continue"], ["-n", "2", "--continue"]):
         run = small.doit(*arguments)
         assert run.returncode != 0
-        assert "plain: not built, its lowered model has no passing check" in run.stdout
+        assert "plain: its lowered model has no passing check" in run.stdout
         assert not list(small.engines.glob("*.engine"))
 
 

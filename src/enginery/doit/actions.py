@@ -16,10 +16,11 @@ import msgspec
 from doit.exceptions import BaseFail, TaskError, TaskFailed
 
 from .. import provenance
-from ..corpus import CorpusBackbone
-from ..errors import BackboneSpecError, EngineryError
-from ..jobs import EngineJob
+from ..corpus_backbones import CorpusBackbone
+from ..engine_job import EngineJob, UnknownEngine
+from ..errors import BackboneSpecError, ElsewhereError, EngineryError
 from ..publish import remove
+from .elsewhere import fail_or_leave_out
 
 if TYPE_CHECKING:
     import logging
@@ -28,26 +29,40 @@ if TYPE_CHECKING:
 
 
 class BuildEngine(msgspec.Struct, frozen=True):
-    """The action of an engine's task: through the compiler, so a hit builds nothing."""
+    """The action of an engine's task: through the compiler, so a hit builds nothing.
+
+    Attributes:
+        job: The engine.
+        also: Where it cannot be built here, engines after it that may not either.
+    """
 
     job: EngineJob
+    also: tuple[EngineJob | UnknownEngine, ...] = ()
 
-    def __call__(self) -> BaseFail | str:
+    def __call__(self) -> BaseFail | str | None:
         """Build the engine; its digest, or what went wrong as doit's failure or error."""
         from ..compiler import EngineCompiler
         from ..digest import short
         from ..runtimes import load_runtime
+        from .progress import SlowBuild
 
-        failure = self._unchecked()
+        failure = None if self.job.elsewhere else self._unchecked()
         if failure is not None:
             return failure
         compiler = EngineCompiler(
-            inference_runtime=load_runtime(self.job.runtime), logger=_logger()
+            inference_runtime=load_runtime(self.job.runtime),
+            logger=_logger(),
+            progress=SlowBuild(self.job.task, _say),
         )
         try:
             (result,) = compiler.compile_engines_for_corpus(self.job.request)
+        except ElsewhereError as error:
+            return fail_or_leave_out(self.job, str(error), self.also)
         except (EngineryError, OSError) as error:
             return _failure(self.job.backbone, self.job.corpus_path, error)
+        failure = self._unchecked() if self.job.elsewhere else None
+        if failure is not None:
+            return failure
         path = result.entry.engine_path
         what = f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {short(result.entry.sha256_hex)}"
         if result.compile_duration_s is None:
@@ -69,7 +84,8 @@ class BuildEngine(msgspec.Struct, frozen=True):
         if verdict.fresh:
             return None
         return TaskFailed(
-            f"{job.name}: not built, its lowered model has no passing check: {verdict.reason}"
+            f"{job.task}: its lowered model has no passing check ({verdict.reason}), which "
+            f"require_check demands; see: doit check:{job.name}"
         )
 
 
@@ -91,11 +107,9 @@ class CheckModel(msgspec.Struct, frozen=True):
 
     def __call__(self) -> BaseFail | None:
         """Compare the lowered model with the original; a miss comes back as doit's failure."""
-        from ..accuracy.step import has_gpu
-
         failure = self._compare(self.job.check)
-        for job in self.engines if has_gpu() else ():
-            if failure is None and job.plan.path.exists():
+        for job in self.engines:
+            if failure is None and job.runs_here():
                 failure = self._compare(job.engine_check)
         return failure
 
@@ -138,12 +152,14 @@ class RemoveArtifact(msgspec.Struct, frozen=True):
 
     Attributes:
         path: The artifact.
-        lowered: Whether it is a lowered model, which may have data files and a report of its check.
+        lowered: Whether it is a lowered model, which may have data files.
+        report: The report of its check, which goes with it.
         proved: Whether it may be someone's who keeps a file there, and is ours only with its proof.
     """
 
     path: Path
     lowered: bool = False
+    report: Path | None = None
     proved: bool = False
 
     def __call__(self, dryrun: bool) -> None:
@@ -158,12 +174,11 @@ class RemoveArtifact(msgspec.Struct, frozen=True):
             return
         for gone in remove(self.path, dry_run=dryrun):
             sys.stdout.write(f"{gone}\n")
+        for gone in remove(self.report, dry_run=dryrun) if self.report else ():
+            sys.stdout.write(f"{gone}\n")
         if self.lowered:
             from ..lowering.data import data_files
 
-            report = self.path.parent.with_name("checks") / f"{self.path.stem}.check.json"
-            for gone in remove(report, dry_run=dryrun):
-                sys.stdout.write(f"{gone}\n")
             for data in data_files(self.path):
                 sys.stdout.write(f"{data}\n")
                 if not dryrun:

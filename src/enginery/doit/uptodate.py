@@ -15,7 +15,7 @@ from typing import Any
 from doit.dependency import Dependency, MD5Checker, UptodateCalculator, get_md5
 from doit.task import Task
 
-from ..verdict import Verdict
+from ..verdict import Fault, Verdict
 
 
 class VerifiedUpToDate(UptodateCalculator):  # type: ignore[misc]
@@ -82,7 +82,8 @@ class LoweredUpToDate(VerifiedUpToDate):
         if self._verdict is None:
             verdicts = [engine.verdict() for engine in self._needed_by]
             stale = [verdict for verdict in verdicts if not verdict.fresh]
-            self._verdict = self._judge() if stale else verdicts[0]
+            needless = Verdict(Fault.NONE, "no engine that is built here needs it")
+            self._verdict = self._judge() if stale else next(iter(verdicts), needless)
         return self._verdict
 
 

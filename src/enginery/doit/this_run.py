@@ -1,0 +1,77 @@
+"""This run of doit: what it is asked for, and what all corpora of its dodo.py share."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from doit.doit_cmd import DoitMain
+from doit.globals import Globals
+
+from ..corpus import Corpus
+from ..jobs import CorpusJobs
+from ..publish import clear_abandoned
+
+_T = TypeVar("_T")
+
+_DOITS = frozenset(command.get_name() for command in DoitMain.DOIT_CMDS)
+COMMANDS = _DOITS | {"host"}
+"""doit's commands and ours; no task can have such a name."""
+
+
+def shared(name: str, empty: _T) -> _T:
+    """What all corpora of a dodo.py share; doit has one dependency manager for a run."""
+    run = Globals.dep_manager
+    found: _T = empty if run is None else run.__dict__.setdefault(name, empty)
+    return found
+
+
+def corpora() -> list[tuple[Corpus, CorpusJobs]]:
+    """The corpora whose tasks were asked for in this run."""
+    return shared("_enginery_corpora", [])
+
+
+def is_asked_for(what: str) -> bool:
+    """Whether the command line names such a task: doit has no task that runs only when asked."""
+    return any(argument.partition(":")[0] == what for argument in sys.argv[1:])
+
+
+def is_run() -> bool:
+    """Whether doit is going to run tasks, and not to list, clean or explain them."""
+    return sys.argv[1:2] == ["run"] or not COMMANDS.intersection(sys.argv[1:2])
+
+
+def prepare(*folders: Path) -> None:
+    """Have the run end well: on Ctrl-C, when doit is killed, and with nothing left in folders."""
+    if is_run():
+        for folder in folders:
+            atexit.register(clear_abandoned, folder)
+    sys.excepthook = partial(_end_quietly_on_ctrl_c, sys.excepthook)
+    if hasattr(os, "register_at_fork"):
+        # doit's worker processes would outlive a doit that is killed.
+        os.register_at_fork(after_in_child=_end_with_doit)
+
+
+def _end_quietly_on_ctrl_c(
+    show: Callable[..., object],
+    kind: type[BaseException],
+    error: BaseException,
+    traceback: TracebackType | None,
+) -> None:
+    """Say one line on Ctrl-C, which doit lets end it with a traceback of its own inside."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("\ninterrupted; engines that were finished stay, run again to go on\n")
+    else:
+        show(kind, error, traceback)
+
+
+def _end_with_doit() -> None:
+    from ..worker import end_with_parent
+
+    end_with_parent()
