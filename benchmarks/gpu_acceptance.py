@@ -6,8 +6,8 @@
 It needs Python and TensorRT and nothing else: where enginery is not installed it makes a virtual
 environment that sees the system's packages (JetPack's TensorRT is one) and starts itself again in
 it. `--runtime tensorrt_rtx` does the same with TensorRT-RTX. Each step is tried whatever became of
-the one before; the exit code is 0 only if engines could be built and no step failed. A step that this machine cannot take, such
-as loading an engine where there is no GPU, is reported as not run.
+the one before; the exit code is 0 only if engines could be built and no step failed. A step that
+this machine cannot take, such as loading an engine where there is no GPU, is reported as not run.
 """
 
 from __future__ import annotations
