@@ -162,7 +162,9 @@ def test_what_tensorrt_cannot_load(model: Path, tmp_path: Path) -> None:
     path.with_name("small.engine.sha256").write_text(f"{sha256_file(path)}  small.engine\n")
     asked = engine_request(path, model, runner="enginery.runtimes.tensorrt_runner:runner")
     environment = load_runtime("tensorrt_rtx").polygraphy_environment
-    with pytest.raises(EngineBuildError, match=r"TensorRT does not load the engine here: .*readHeader"):
+    with pytest.raises(
+        EngineBuildError, match=r"TensorRT does not load the engine here: .*readHeader"
+    ):
         worker.run("enginery.accuracy.engine:compare_engine", asked, environment=environment)
 
 
