@@ -73,6 +73,9 @@ def test_it_is_another_process_each_time() -> None:
         "EngineIntegrityError",
         "Sha256SidecarError",
         "ProvenanceError",
+        "SignatureError",
+        "StoreError",
+        "RemoteError",
     ],
 )
 def test_errors_come_back_as_themselves(name: str) -> None:

@@ -36,6 +36,10 @@ class Sha256SidecarError(EngineIntegrityError):
     """A sidecar is missing or malformed."""
 
 
+class SignatureError(EngineIntegrityError):
+    """An engine is not signed as the policy wants it, or its signature is not about it."""
+
+
 class ProvenanceError(EngineIntegrityError):
     """A provenance document is missing, malformed or of an unknown version."""
 
@@ -75,3 +79,11 @@ def _rebuild_spec_error(message: str, field: str) -> BackboneSpecError:
 
 class CalibrationCacheError(EngineryError):
     """A calibration cache is missing or cannot be used for its model."""
+
+
+class StoreError(EngineryError):
+    """The local store cannot be used, or an entry of it is not what it says."""
+
+
+class RemoteError(EngineryError):
+    """A registry cannot be used, or what it sent is not what was asked for."""
