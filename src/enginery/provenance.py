@@ -192,20 +192,33 @@ def read(path: Path) -> Statement:
         ProvenanceError: It is missing, malformed, of an unknown version, about another file, or
             its fingerprint is not that of its own recipe.
     """
-    name = path.name + SUFFIX
     try:
         data = read_regular(path_for(path), limit=_LIMIT)
     except FileNotFoundError as error:
         raise ProvenanceError(f"the provenance of {path.name} is missing") from error
     except (OSError, IrregularFileError) as error:
         raise ProvenanceError(f"the provenance cannot be used: {error}") from error
+    return parse(data, path.name)
+
+
+def parse(document: bytes, artifact: str) -> Statement:
+    """A provenance, from its bytes.
+
+    Args:
+        document: The bytes.
+        artifact: File name of the artifact that it has to be about.
+
+    Raises:
+        ProvenanceError: As for `read`.
+    """
+    name = artifact + SUFFIX
     try:
-        statement = _DECODER.decode(data)
+        statement = _DECODER.decode(document)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ProvenanceError(f"{name} is malformed: {error}") from error
     if statement.recipe.version != recipes.VERSION:
         raise ProvenanceError(f"{name} has recipe version {statement.recipe.version}, unknown here")
-    if statement.subject[0].name != path.name:
+    if statement.subject[0].name != artifact:
         raise ProvenanceError(f"{name} is for another file, {statement.subject[0].name!r}")
     if not is_sha256(statement.sha256_hex):
         raise ProvenanceError(f"{name} is malformed: the subject's digest is no SHA-256")

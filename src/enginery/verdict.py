@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +21,9 @@ from .errors import EngineIntegrityError, IrregularFileError, ProvenanceError
 from .provenance import Statement
 from .recipe import Recipe, differences
 from .sidecar import Sha256Sidecar
+
+if TYPE_CHECKING:
+    from .trust import Policy
 
 # Larger than any engine; a guard against reading a device or a disk image into memory.
 _ENGINE_LIMIT = 1 << 40
@@ -35,6 +39,7 @@ class Fault(Enum):
     RECIPE = "recipe"
     INPUT = "input"
     CHECK = "check"
+    SIGNATURE = "signature"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -108,7 +113,7 @@ def _verified_statement(path: Path, actual: str) -> Statement:
     return statement
 
 
-def read_verified(engine_path: Path | str) -> bytes:
+def read_verified(engine_path: Path | str, policy: Policy | None = None) -> bytes:
     """The bytes of an engine, believed: what to call before deserializing it.
 
     The file is read once, those very bytes are hashed, and they are returned only if the sidecar
@@ -116,11 +121,18 @@ def read_verified(engine_path: Path | str) -> bytes:
 
     >>> runtime.deserialize_cuda_engine(read_verified("engines/vit_...engine"))  # doctest: +SKIP
 
+    Args:
+        engine_path: The engine.
+        policy: Whose signature is demanded; whatever requires one at all requires it here, as
+            nobody can tell where a file came from.
+
     Raises:
+        SignatureError: The engine is not signed as the policy wants it.
+        EngineryError: A key of the policy cannot be used.
         Sha256SidecarError: The sidecar is missing, malformed or for another file.
         ProvenanceError: There is a provenance, and it is malformed or about other bytes.
-        EngineIntegrityError: The engine cannot be read or is not what its sidecar says; the two
-            above are kinds of it.
+        EngineIntegrityError: The engine cannot be read or is not what its sidecar says; all of
+            these but EngineryError are kinds of it.
     """
     path = Path(engine_path)
     recorded = Sha256Sidecar.read(path)
@@ -129,6 +141,11 @@ def read_verified(engine_path: Path | str) -> bytes:
     except (OSError, IrregularFileError) as error:
         raise EngineIntegrityError(f"{path.name} cannot be read: {error}") from error
     actual = _agreed(path, sha256_bytes(data), recorded)
-    if os.path.lexists(provenance.path_for(path)):
+    demanding = policy is not None and policy.demands("remote")
+    if demanding or os.path.lexists(provenance.path_for(path)):
         _verified_statement(path, actual)
+    if policy is not None and demanding:
+        from .trust import check_beside  # not where no signature is demanded
+
+        check_beside(policy, path, actual, origin="remote")
     return data
