@@ -152,6 +152,14 @@ def _runs_in(entry: Path, folder: Path, words: str) -> bool:
         return False
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_store_of_the_user() -> Iterator[None]:
+    """What one test built must not come back in another; tests of the store name their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENGINERY_STORE", "off")
+        yield
+
+
 @pytest.fixture(scope="session")
 def built_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that was built once; never changed, only copied."""

@@ -166,6 +166,9 @@ def test_outcomes_are_built_and_reused() -> None:
         ("CorpusError", "EngineryError"),
         ("ElsewhereError", "EngineBuildError"),
         ("HostError", "EngineryError"),
+        ("SignatureError", "EngineIntegrityError"),
+        ("StoreError", "EngineryError"),
+        ("RemoteError", "EngineryError"),
         ("RuntimeUnavailableError", "EngineryError"),
     ],
 )

@@ -38,8 +38,11 @@ if TYPE_CHECKING:
         HostError,
         InputChangedError,
         ProvenanceError,
+        RemoteError,
         RuntimeUnavailableError,
         Sha256SidecarError,
+        SignatureError,
+        StoreError,
     )
     from .filename import EngineFilenameSchema, EngineTag
     from .hardware import HostCapabilities
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
     from .runtimes import load_runtime
     from .runtimes.protocol import CompileEngineCallable, Runtime
     from .sidecar import Sha256Sidecar
+    from .store_spec import StoreSpec
+    from .trust import Policy
     from .verdict import read_verified
     from .version import __version__
 
@@ -77,12 +82,17 @@ _HOME = {
     "HostError": "errors",
     "InputChangedError": "errors",
     "OptimizationProfile": "config",
+    "Policy": "trust",
     "PrecisionMode": "config",
     "ProvenanceError": "errors",
+    "RemoteError": "errors",
     "Runtime": "runtimes.protocol",
     "RuntimeUnavailableError": "errors",
     "Sha256Sidecar": "sidecar",
     "Sha256SidecarError": "errors",
+    "SignatureError": "errors",
+    "StoreError": "errors",
+    "StoreSpec": "store_spec",
     "__version__": "version",
     "load_runtime": "runtimes",
     "read_verified": "verdict",
@@ -115,12 +125,17 @@ __all__ = [
     "HostError",
     "InputChangedError",
     "OptimizationProfile",
+    "Policy",
     "PrecisionMode",
     "ProvenanceError",
+    "RemoteError",
     "Runtime",
     "RuntimeUnavailableError",
     "Sha256Sidecar",
     "Sha256SidecarError",
+    "SignatureError",
+    "StoreError",
+    "StoreSpec",
     "__version__",
     "load_runtime",
     "read_verified",

@@ -58,6 +58,9 @@ class BuildConfig:
             engine's digest, before anything is published; returns the provenance to publish
             with it, or raises if the inputs changed under the build. A runtime that does not
             call it works as well: the compiler then records the inputs after it.
+        keep: Called by such a runtime with the engine's file, its digest and the provenance, after
+            `attest` and before anything is published: gives it to the store; returns the
+            signature to publish with it, or None.
         prepare_inputs: Called, once, by a runtime that says so (`Runtime.prepares_inputs`)
             before it reads the model: hashes the inputs, and lowers the model if nobody has.
             A runtime calls it while its libraries load in another process.
@@ -74,6 +77,9 @@ class BuildConfig:
     model_name: str = ""
     builder: BuilderOptions = BuilderOptions()
     attest: Callable[[str], bytes] | None = field(default=None, compare=False, repr=False)
+    keep: Callable[[Path, str, bytes], bytes | None] | None = field(
+        default=None, compare=False, repr=False
+    )
     prepare_inputs: Callable[[], None] | None = field(default=None, compare=False, repr=False)
     progress: Callable[[BuildProgress], None] | None = field(
         default=None, compare=False, repr=False

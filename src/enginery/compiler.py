@@ -9,7 +9,9 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import atomic, provenance, sidecar
 from .build import (
@@ -33,12 +35,18 @@ from .events import CompileEvents
 from .inputs import InputDigests
 from .locks import locked
 from .plan import EnginePlan
-from .publish import owned_paths
+from .publish import all_paths
 from .recipe import Recipe, input_files
 from .runtimes.protocol import CompileEngineCallable, Runtime
 from .sidecar import Sha256Sidecar
+from .signing import envelope_path
+from .store_spec import StoreSpec
+from .trust import judged
 from .verdict import Fault, Verdict
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .store.engines import EngineStore
 
 # Where a shape is at fault that no explicit profile gives.
 _DEFAULT = ("input_name", "expected_input_shape")
@@ -57,6 +65,7 @@ class EngineCompiler:
         inference_runtime: CompileEngineCallable,
         logger: logging.Logger,
         progress: Callable[[BuildProgress], None] | None = None,
+        store: StoreSpec | None = None,
     ) -> None:
         """Say what builds and who is told.
 
@@ -64,9 +73,12 @@ class EngineCompiler:
             inference_runtime: What builds an engine.
             logger: Gets the events of docs/events.md.
             progress: Called while an engine is built, in another thread, a few times a second.
+            store: Where engines are looked for before they are built, and whose signatures count;
+                None is nowhere and nobody's.
         """
         self._runtime = inference_runtime
         self._progress = progress
+        self._spec = store
         self._events = CompileEvents(logger)
 
     def compile_engines_for_corpus(
@@ -88,11 +100,25 @@ class EngineCompiler:
             self._events.summary(_summary(results), len(results))
         return tuple(results)
 
+    def restore(self, request: EngineCompileRequest) -> EngineCompileResult | None:
+        """The only engine of a request if it is fresh or a store has it; builds nothing.
+
+        Raises:
+            EngineBuildError: An input is missing or cannot be read.
+            CalibrationCacheError: The calibration cache is.
+        """
+        (spec,) = request.backbones
+        plan, inputs = EnginePlan(spec, request, self._runtime), InputDigests()
+        request.cache_root.mkdir(parents=True, exist_ok=True)
+        with locked(plan.path):
+            hit = self._reuse(plan, self._judge(plan, inputs))
+            return hit or self._restore(plan, inputs)
+
     def _compile(self, plan: EnginePlan) -> EngineCompileResult:
         try:
             # A hit needs no lock: it works in a folder that is read-only, too.
             inputs = InputDigests()
-            hit = self._reuse(plan, plan.judge(inputs))
+            hit = self._reuse(plan, self._judge(plan, inputs))
             if hit is not None:
                 return hit
             with locked(plan.path):
@@ -110,19 +136,48 @@ class EngineCompiler:
 
     def _reuse_or_build(self, plan: EnginePlan, inputs: InputDigests) -> EngineCompileResult:
         # Another process may have built it while this one waited for the lock.
-        verdict = plan.judge(inputs)
+        verdict = self._judge(plan, inputs)
         hit = self._reuse(plan, verdict)
         if hit is not None:
             return hit
         model = plan.spec.model_name
         if verdict.fault is Fault.SIDECAR:
             self._events.mismatch(model, plan.path, verdict.reason)
+        restored = self._restore(plan, inputs)
+        if restored is not None:
+            return restored
         _check_host(plan, self._runtime, verdict)
+        if self._store is not None:
+            self._store.check_signing()
         self._events.miss(model, plan.path, verdict.reason)
-        atomic.clear_leftovers(owned_paths(plan.path))
+        atomic.clear_leftovers(all_paths(plan.path))
         began = time.perf_counter()
         entry = self._build(plan, _Witness(plan, inputs, self._events.warning))
         return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)
+
+    def _judge(self, plan: EnginePlan, inputs: InputDigests) -> Verdict:
+        verdict = plan.judge(inputs)
+        return judged(self._spec.policy, plan.path, verdict) if self._spec else verdict
+
+    @cached_property
+    def _store(self) -> EngineStore | None:
+        if self._spec is None:
+            return None
+        from .store.engines import EngineStore  # not where every engine is fresh
+
+        return EngineStore(self._spec, self._events.warning)
+
+    def _restore(self, plan: EnginePlan, inputs: InputDigests) -> EngineCompileResult | None:
+        """The engine from a store, if one has it."""
+        if self._store is None:
+            return None
+        recipe = plan.recipe(inputs)
+        where = self._store.restore(plan.path, recipe, plan.input_names())
+        if where is None:
+            return None
+        self._events.restored(plan.spec.model_name, plan.path, where)
+        entry = _entry(plan, Sha256Sidecar.read(plan.path), recipe.fingerprint, where)
+        return EngineCompileResult(entry, CompileOutcome.REUSED, None)
 
     def _build(self, plan: EnginePlan, witness: _Witness) -> EngineCacheEntry:
         spec, request = plan.spec, plan.request
@@ -140,6 +195,7 @@ class EngineCompiler:
             model_name=spec.model_name,
             builder=spec.builder,
             attest=witness.attest,
+            keep=partial(self._keep, plan.path),
             prepare_inputs=witness.prepare_inputs if late else None,
             progress=self._progress,
             build_host=request.build_host,
@@ -153,8 +209,16 @@ class EngineCompiler:
                 raise BackboneSpecError(str(error), field="profiles") from error
             raise
         if not witness.attested:
-            _record_afterwards(plan.path, witness)
+            document = _record_afterwards(plan.path, witness)
+            envelope = self._keep(plan.path, plan.path, entry.sha256_hex, document)
+            if envelope is not None:
+                atomic.write_atomically(envelope_path(plan.path), envelope)
         return entry
+
+    def _keep(self, path: Path, engine: Path, sha256_hex: str, document: bytes) -> bytes | None:
+        """Give the store what was built; the signature to publish with it, if any."""
+        store = self._store
+        return None if store is None else store.keep(engine, path, sha256_hex, document)
 
 
 class _Witness:
@@ -242,7 +306,9 @@ def _check_host(plan: EnginePlan, runtime: CompileEngineCallable, verdict: Verdi
         )
 
 
-def _entry(plan: EnginePlan, sha256_hex: str, fingerprint: str) -> EngineCacheEntry:
+def _entry(
+    plan: EnginePlan, sha256_hex: str, fingerprint: str, store: str | None = None
+) -> EngineCacheEntry:
     host = plan.request.host
     return EngineCacheEntry(
         engine_path=plan.path,
@@ -251,11 +317,11 @@ def _entry(plan: EnginePlan, sha256_hex: str, fingerprint: str) -> EngineCacheEn
         jp=host.jetpack,
         trt=host.trt,
         precision=plan.request.precision,
-        extras={"fingerprint": fingerprint},
+        extras={"fingerprint": fingerprint, **({"restored_from": store} if store else {})},
     )
 
 
-def _record_afterwards(path: Path, witness: _Witness) -> None:
+def _record_afterwards(path: Path, witness: _Witness) -> bytes:
     """Record the inputs of an engine whose runtime writes only engine and sidecar."""
     try:
         verified = Sha256Sidecar.verify(path)
@@ -270,3 +336,4 @@ def _record_afterwards(path: Path, witness: _Witness) -> None:
         sidecar.path_for(path).unlink(missing_ok=True)
         raise
     atomic.write_atomically(provenance.path_for(path), document)
+    return document

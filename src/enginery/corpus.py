@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .corpus_backbones import CorpusBackbone, read_backbone
+from .corpus_store import read_store
 from .corpus_tables import CorpusFile, CorpusTable, beside, mistake, read_table
 from .corpus_targets import TargetSpec, read_target
 from .digest import read_regular
 from .errors import CorpusError, IrregularFileError
+from .store_spec import StoreSpec
 
 if TYPE_CHECKING:
     from .probing import DeclaredHost
@@ -41,6 +43,7 @@ class Corpus(msgspec.Struct, frozen=True):
         targets: Targets by name.
         backbones: Backbones in the order of the file.
         host: What the file declares this machine to be, or None.
+        store: Where engines are kept besides the engine folder, and what is believed.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class Corpus(msgspec.Struct, frozen=True):
     targets: Mapping[str, TargetSpec]
     backbones: tuple[CorpusBackbone, ...]
     host: DeclaredHost | None = None
+    store: StoreSpec = StoreSpec()
 
     def error(self, key: str, fault: str) -> CorpusError:
         """An error about this file, in the one line that users see."""
@@ -77,6 +81,7 @@ def read_corpus(path: Path | str) -> Corpus:
             for name, table in tables.backbones.items()
         ),
         host=None if tables.host is None else _host(path, tables.host),
+        store=read_store(path, tables.store, tables.trust),
     )
 
 

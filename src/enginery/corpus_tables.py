@@ -98,6 +98,8 @@ class CorpusFile(_Table):
     schema: int
     corpus: dict[str, Any] = {}
     host: dict[str, Any] | None = None
+    store: dict[str, Any] = {}
+    trust: dict[str, Any] = {}
     targets: dict[str, Any] = {}
     backbones: dict[str, Any] = {}
 
@@ -168,6 +170,14 @@ _EXAMPLES = {
     "jetpack": 'jetpack = "6.2"',
     "elsewhere": 'elsewhere = "skip"',
     "cpu": 'cpu = "x86-64-v3"',
+    "local": "local = false",
+    "path": 'path = "../store"',
+    "remote": 'remote = "registry.example.com/team/engines"',
+    "read_only": "read_only = true",
+    "insecure": "insecure = true",
+    "keys": 'keys = ["team.pub.pem"]',
+    "require": 'require = "remote"',
+    "sign_with": 'sign_with = "team.key.pem"',
     "trt": 'trt = "10.3.0.30"',
     "onnx": 'onnx = "resnet50.onnx"',
     "input_name": 'input_name = "input"',
@@ -216,6 +226,10 @@ _TABLES = {
     "builder": "builder = { tf32 = false }",
     "memory_pools": "memory_pools = { tactic_shared_memory = 1 }",
     "host": "[host]",
+    "store": "[store]",
+    "trust": "[trust]",
+    "StoreTable": "[store]",
+    "TrustTable": "[trust]",
     "lowering": 'lowering = { keep_operators = ["Softmax"] }',
     "calibrate": 'calibrate = { data = "calib/*.npz" }',
     "check": "check = { samples = 4 }",

@@ -10,9 +10,12 @@ import msgspec
 
 from .config import EngineCompileRequest, PrecisionMode
 from .corpus_backbones import CorpusBackbone
+from .digest import sha256_file
 from .inputs import InputDigests
 from .plan import EnginePlan
 from .runtimes import load_runtime
+from .store_spec import StoreSpec
+from .trust import judged
 from .verdict import Fault, Verdict
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ class EngineJob(msgspec.Struct, frozen=True):
         runtime: Name of the runtime.
         plan: The engine.
         corpus_path: The corpus file.
+        store: Where engines are kept besides the engine folder, and what is believed.
         elsewhere: Why it cannot be built on this host; None where it can.
         skips: Whether it is then left out, and not a failure.
     """
@@ -39,6 +43,7 @@ class EngineJob(msgspec.Struct, frozen=True):
     runtime: str
     plan: EnginePlan
     corpus_path: Path
+    store: StoreSpec = StoreSpec()
     elsewhere: str | None = None
     skips: bool = False
 
@@ -101,6 +106,7 @@ class EngineJob(msgspec.Struct, frozen=True):
     def judge(self, inputs: InputDigests, digest: Callable[[Path], str]) -> Verdict:
         """Whether the engine is fresh and, where that is required, its check passed."""
         verdict = self.plan.judge(inputs, digest=digest)
+        verdict = judged(self.store.policy, self.plan.path, verdict)
         if not (verdict.fresh and self.backbone.require_check and self.plan.is_lowered):
             return verdict
         from .accuracy.step import judge_check
@@ -109,6 +115,10 @@ class EngineJob(msgspec.Struct, frozen=True):
         if check.fresh:
             return verdict
         return Verdict(Fault.CHECK, f"its lowered model has no passing check: {check.reason}")
+
+    def judge_now(self, inputs: InputDigests) -> Verdict:
+        """`judge`, by whoever has not hashed the engine before."""
+        return self.judge(inputs, sha256_file)
 
     @property
     def request(self) -> EngineCompileRequest:

@@ -47,6 +47,17 @@ class CompileEvents:
             reason=reason,
         )
 
+    def restored(self, model: str, engine_path: Path, store: str) -> None:
+        """An engine was taken from a store."""
+        self._log(
+            logging.INFO,
+            "c10.engine.store.restored",
+            f"{engine_path.name} was restored from {store}",
+            model=model,
+            engine_path=str(engine_path),
+            store=store,
+        )
+
     def warning(self, text: str) -> None:
         """A person should know something of the inputs."""
         self._log(logging.WARNING, "c10.engine.inputs.warning", text, reason=text)

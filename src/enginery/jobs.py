@@ -138,6 +138,7 @@ def _jobs(
                 runtime=target.runtime.name,
                 plan=_plan(corpus, request, target.runtime.name),
                 corpus_path=corpus.path,
+                store=corpus.store,
                 elsewhere=target.elsewhere,
                 skips=skips,
             )

@@ -13,16 +13,25 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import atomic, provenance, sidecar
+from .signing import SUFFIX as ENVELOPE
+from .signing import envelope_path
 
 
-def publish(built: Path, path: Path, sha256_hex: str, document: bytes | None) -> None:
-    """Publish a finished artifact with its provenance and sidecar.
+def publish(
+    built: Path,
+    path: Path,
+    sha256_hex: str,
+    document: bytes | None,
+    envelope: bytes | None = None,
+) -> None:
+    """Publish a finished artifact with its provenance, signature and sidecar.
 
     Args:
         built: The artifact, complete, in the same folder; it is gone afterwards.
         path: Where it is to be.
         sha256_hex: Digest of its bytes.
         document: Provenance, or None where someone else records the inputs.
+        envelope: The signature of the provenance; one that is there goes where there is none.
 
     Raises:
         OSError: The folder is not writable or is full; what is there then is not believed.
@@ -30,17 +39,22 @@ def publish(built: Path, path: Path, sha256_hex: str, document: bytes | None) ->
     atomic.commit(built, path)
     if document is not None:
         atomic.write_atomically(provenance.path_for(path), document)
+    if envelope is not None:
+        atomic.write_atomically(envelope_path(path), envelope)
+    else:
+        # It is about another artifact.
+        envelope_path(path).unlink(missing_ok=True)
     atomic.write_atomically(sidecar.path_for(path), sidecar.line(path.name, sha256_hex))
     atomic.sync(path.parent)
 
 
 def remove(path: Path, *, dry_run: bool = False) -> Iterator[Path]:
-    """Remove an artifact: sidecar, provenance, then itself; yields each path that goes.
+    """Remove an artifact: sidecar, signature, provenance, then itself; yields each that goes.
 
     What a killed build left of it goes too. A directory in the place of one of them is not ours
     and stays.
     """
-    owned = owned_paths(path)
+    owned = all_paths(path)
     there = [
         one for one in owned if os.path.lexists(one) and (one.is_symlink() or not one.is_dir())
     ]
@@ -61,15 +75,26 @@ def clear_abandoned(folder: Path) -> None:
         for entry in entries:
             if entry.name.startswith(".") and entry.name.endswith((".tmp", ".lock")):
                 name = atomic.staged_for(entry.name) or entry.name[1:].removesuffix(".lock")
-                abandoned.add(name.removesuffix(provenance.SUFFIX).removesuffix(sidecar.SUFFIX))
+                abandoned.add(_artifact_of(name))
     for name in sorted(abandoned):
         from .locks import locked_now  # rarely needed, and slow to import
 
         with suppress(OSError), locked_now(folder / name) as free:
             if free:
-                atomic.clear_leftovers(owned_paths(folder / name))
+                atomic.clear_leftovers(all_paths(folder / name))
 
 
 def owned_paths(path: Path) -> tuple[Path, Path, Path]:
-    """The files of an artifact in the order in which they are removed."""
+    """The files that every artifact has, in the order in which they are removed."""
     return sidecar.path_for(path), provenance.path_for(path), path
+
+
+def all_paths(path: Path) -> tuple[Path, Path, Path, Path]:
+    """The files that an artifact may have, in the order in which they are removed."""
+    return sidecar.path_for(path), envelope_path(path), provenance.path_for(path), path
+
+
+def _artifact_of(name: str) -> str:
+    for suffix in (provenance.SUFFIX, sidecar.SUFFIX, ENVELOPE):
+        name = name.removesuffix(suffix)
+    return name

@@ -53,6 +53,7 @@ class BuildEngine(msgspec.Struct, frozen=True):
             inference_runtime=load_runtime(self.job.runtime),
             logger=_logger(),
             progress=SlowBuild(self.job.task, _say),
+            store=self.job.store,
         )
         try:
             (result,) = compiler.compile_engines_for_corpus(self.job.request)
@@ -65,7 +66,10 @@ class BuildEngine(msgspec.Struct, frozen=True):
             return failure
         path = result.entry.engine_path
         what = f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {short(result.entry.sha256_hex)}"
-        if result.compile_duration_s is None:
+        store = result.entry.extras.get("restored_from")
+        if store:
+            sys.stdout.write(f"{what}, restored from {store}\n")
+        elif result.compile_duration_s is None:
             sys.stdout.write(f"{what}, fresh already\n")
         else:
             sys.stdout.write(f"{what}, built in {result.compile_duration_s:.1f} s\n")
@@ -90,13 +94,59 @@ class BuildEngine(msgspec.Struct, frozen=True):
 
 
 class LowerModel(msgspec.Struct, frozen=True):
-    """The action of a lowering task."""
+    """The action of a lowering task.
+
+    Attributes:
+        job: An engine of the lowered model.
+        users: Every engine of it that can be built here.
+        checked: Whether there is a task that checks the lowered model.
+    """
 
     job: EngineJob
+    users: tuple[EngineJob, ...] = ()
+    checked: bool = False
 
     def __call__(self) -> BaseFail | None:
         """Lower the model; what went wrong comes back as doit's failure or error."""
+        if self._is_needless():
+            return None
         return _make(self.job.backbone, self.job.corpus_path, partial(_lowering, self.job))
+
+    def _is_needless(self) -> bool:
+        """Whether every engine came from a store instead, and no check wants the model."""
+        from ..inputs import InputDigests
+
+        if self.checked:
+            from ..accuracy.step import judge_check
+
+            if not judge_check(self.job.check(), InputDigests()).fresh:
+                return False
+        try:
+            return bool(self.users) and all(restored(user) for user in self.users)
+        except (EngineryError, OSError):
+            return False  # the engine's own task says why
+
+
+def restored(job: EngineJob) -> bool:
+    """Whether an engine is fresh, if need be because a store has it.
+
+    Raises:
+        EngineryError: An input is missing, or a key cannot be used.
+        OSError: The engine folder cannot be written.
+    """
+    from ..compiler import EngineCompiler
+    from ..runtimes import load_runtime
+
+    compiler = EngineCompiler(
+        inference_runtime=load_runtime(job.runtime), logger=_logger(), store=job.store
+    )
+    result = compiler.restore(job.request)
+    if result is None:
+        return False
+    store = result.entry.extras.get("restored_from")
+    if store:
+        sys.stdout.write(f"{result.entry.engine_path.name}: restored from {store}\n")
+    return True
 
 
 class CheckModel(msgspec.Struct, frozen=True):
@@ -155,12 +205,14 @@ class RemoveArtifact(msgspec.Struct, frozen=True):
         lowered: Whether it is a lowered model, which may have data files.
         report: The report of its check, which goes with it.
         proved: Whether it may be someone's who keeps a file there, and is ours only with its proof.
+        job: The engine that it is, which goes from the local store too.
     """
 
     path: Path
     lowered: bool = False
     report: Path | None = None
     proved: bool = False
+    job: EngineJob | None = None
 
     def __call__(self, dryrun: bool) -> None:
         """Remove it, or only say so."""
@@ -172,6 +224,8 @@ class RemoveArtifact(msgspec.Struct, frozen=True):
     def _remove(self, dryrun: bool) -> None:
         if self.proved and not provenance.path_for(self.path).exists():
             return
+        if self.job is not None and not dryrun:
+            _forget(self.job)
         for gone in remove(self.path, dry_run=dryrun):
             sys.stdout.write(f"{gone}\n")
         for gone in remove(self.report, dry_run=dryrun) if self.report else ():
@@ -187,6 +241,24 @@ class RemoveArtifact(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """As doit shows it, which cuts the first character off."""
         return f" remove {self.path.name}, its sidecar and provenance"
+
+
+def _forget(job: EngineJob) -> None:
+    """Have an engine built the next time: as it is now, and as it would be built now."""
+    from contextlib import suppress
+
+    from ..inputs import InputDigests
+    from ..store.engines import EngineStore
+
+    fingerprints = set()
+    with suppress(EngineryError):
+        fingerprints.add(provenance.read(job.plan.path).fingerprint)
+    with suppress(EngineryError):
+        fingerprints.add(job.plan.recipe(InputDigests()).fingerprint)
+    try:
+        EngineStore(job.store, _say).forget(fingerprints)
+    except EngineryError as error:
+        sys.stderr.write(f"{error}\n")
 
 
 def _lowering(job: EngineJob) -> Step:

@@ -86,7 +86,7 @@ def _lowering_tasks(
         # another exit code. No doit target: doit would make it where nobody needs it.
         yield Task(
             f"{LOWER}:{name}",
-            [LowerModel(job)],
+            [LowerModel(job, tuple(user for user in users if not user.elsewhere), name in checked)],
             subtask_of=LOWER,
             doc=f"{job.name} in {job.request.precision} as ONNX, {step.path}",
             file_dep=file_dep(job),

@@ -13,11 +13,12 @@ from doit.task import Task
 
 from ..corpus import Corpus, read_corpus
 from ..engine_job import EngineJob, UnknownEngine
-from ..errors import CorpusError, HostError
+from ..errors import EngineryError
 from ..hash_ahead import HashAhead
 from ..inputs import InputDigests
 from ..jobs import CorpusJobs, corpus_jobs, input_memory, lowered_root
 from ..publish import owned_paths
+from ..trust import read_keys
 from .actions import BuildEngine, RemoveArtifact
 from .elsewhere import LeftOut, engine_doc, unknown_task, wait_for
 from .step_tasks import CALIBRATE, CHECK, LOWER, file_dep, setup_of, step_tasks
@@ -66,8 +67,11 @@ def _read(path: Path) -> tuple[Corpus, CorpusJobs]:
             if backbone.spec.model_name in _NAMES_TAKEN:
                 name = backbone.spec.model_name
                 raise corpus.error(f"backbones.{name}", f"{name!r} is a command; rename it")
+        if corpus.store.policy.demands("local"):
+            # Every engine is going to be judged by them; one word about a key is enough.
+            read_keys(corpus.store.policy)
         return corpus, corpus_jobs(corpus)
-    except (CorpusError, HostError) as error:
+    except EngineryError as error:
         raise InvalidDodoFile(str(error)) from error
 
 
@@ -114,7 +118,7 @@ def _of_engine(job: EngineJob) -> dict[str, Any]:
     return {
         "subtask_of": job.name if job.variant else None,
         "doc": engine_doc(job),
-        "clean": [RemoveArtifact(job.plan.path, report=job.engine_check_path)],
+        "clean": [RemoveArtifact(job.plan.path, report=job.engine_check_path, job=job)],
         "verbosity": 2,
     }
 

@@ -21,7 +21,7 @@ from ..publish import clear_abandoned
 _T = TypeVar("_T")
 
 _DOITS = frozenset(command.get_name() for command in DoitMain.DOIT_CMDS)
-COMMANDS = _DOITS | {"host"}
+COMMANDS = _DOITS | {"host", "prune", "pull", "push", "release", "sign"}
 """doit's commands and ours; no task can have such a name."""
 
 

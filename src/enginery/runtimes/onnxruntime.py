@@ -45,6 +45,7 @@ class OnnxRuntime(Runtime):
     name = "onnxruntime"
     strongly_typed = True
     prepares_inputs = True
+    reproducible = True
     cpu_targets = True
     version_tag = "ort"
     runner = "enginery.runtimes.onnxruntime_runner:runner"

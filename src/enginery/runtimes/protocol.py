@@ -45,6 +45,7 @@ class Runtime(ABC):
             it is imported.
         builds_anywhere: Whether every target can be built on every host; otherwise `elsewhere`
             is asked.
+        reproducible: Whether the same inputs make the same bytes, always and everywhere.
         cpu_targets: Whether a target without `sm` is one for a CPU.
         version_tag: Letters before the version in an engine's name.
         runner: A function, as "module:name", that takes the bytes of a verified engine and
@@ -57,6 +58,7 @@ class Runtime(ABC):
     prepares_inputs: ClassVar[bool] = False
     polygraphy_environment: ClassVar[Mapping[str, str]] = {}
     builds_anywhere: ClassVar[bool] = False
+    reproducible: ClassVar[bool] = False
     cpu_targets: ClassVar[bool] = False
     version_tag: ClassVar[str] = TENSORRT
     runner: ClassVar[str] = ""
@@ -149,7 +151,9 @@ class Runtime(ABC):
         with staged(path) as temporary:
             digest = make(temporary)
             document = build_config.attest(digest) if build_config.attest else None
-            publish(temporary, path, digest, document)
+            keep = build_config.keep
+            envelope = keep(temporary, digest, document) if keep and document else None
+            publish(temporary, path, digest, document, envelope)
         return EngineCacheEntry(
             engine_path=path,
             sha256_hex=digest,

@@ -39,6 +39,7 @@ class TensorRTRTX(TensorRTFamily):
     module = "tensorrt_rtx"
     prepares_inputs = True
     builds_anywhere = True
+    reproducible = True
     # Without a GPU it cannot load what it builds.
     loads_back = False
     polygraphy_environment: ClassVar[Mapping[str, str]] = {"POLYGRAPHY_USE_TENSORRT_RTX": "1"}
