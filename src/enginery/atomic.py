@@ -41,9 +41,19 @@ def commit(temporary: Path, path: Path) -> None:
     A directory in the way is moved aside, never removed: it may hold something of someone's.
     """
     sync(temporary)
+    _move_aside(path)
+    temporary.replace(path)
+
+
+def clear(path: Path) -> None:
+    """Remove a file, if it is there. A directory in its place is moved aside, as by `commit`."""
+    _move_aside(path)
+    path.unlink(missing_ok=True)
+
+
+def _move_aside(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         path.rename(path.with_name(f"{path.name}.aside-{random_hex()}"))
-    temporary.replace(path)
 
 
 def sync(path: Path) -> None:

@@ -49,7 +49,7 @@ def read_store(path: Path, store: dict[str, Any], trust: dict[str, Any]) -> Stor
     """
     places = read_table(path, "store", store, StoreTable)
     believed = read_table(path, "trust", trust, TrustTable)
-    keys = tuple(beside(path, "trust.keys", key) for key in believed.keys)
+    keys = tuple(_file(path, "trust.keys", key) for key in believed.keys)
     if believed.require != "none" and not keys:
         raise mistake(
             path, "trust.keys",
@@ -63,7 +63,7 @@ def read_store(path: Path, store: dict[str, Any], trust: dict[str, Any]) -> Stor
         read_only=places.read_only,
         insecure=places.insecure,
         policy=Policy(keys=keys, require=believed.require),
-        sign_with=None if key is None else beside(path, "trust.sign_with", key),
+        sign_with=None if key is None else _file(path, "trust.sign_with", key),
         rebuild=path.parent / STATE / "rebuild",
     )
 
@@ -75,5 +75,10 @@ def _local(path: Path, places: StoreTable) -> Path | None:
     if named:
         return Path(named).absolute()
     if places.path:
-        return beside(path, "store.path", os.path.expanduser(places.path))  # noqa: PTH111
+        return _file(path, "store.path", places.path)
     return default_store()
+
+
+def _file(path: Path, key: str, named: str) -> Path:
+    """A path of the file, which is relative to it or begins with a home folder."""
+    return beside(path, key, os.path.expanduser(named))  # noqa: PTH111

@@ -43,7 +43,7 @@ def publish(
         atomic.write_atomically(envelope_path(path), envelope)
     else:
         # It is about another artifact.
-        envelope_path(path).unlink(missing_ok=True)
+        atomic.clear(envelope_path(path))
     atomic.write_atomically(sidecar.path_for(path), sidecar.line(path.name, sha256_hex))
     atomic.sync(path.parent)
 

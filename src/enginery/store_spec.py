@@ -34,9 +34,15 @@ class StoreSpec(msgspec.Struct, frozen=True):
     rebuild: Path | None = None
 
 
-def default_store() -> Path:
-    """The store of this user, `enginery/store` in the platform's cache folder."""
+def default_store() -> Path | None:
+    """The store of this user, `enginery/store` in the platform's cache folder.
+
+    None for a user without a home, as a container may have one.
+    """
     # platformdirs takes ten milliseconds to import; this is its answer on Linux.
     root = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(root) if os.path.isabs(root) else Path.home() / ".cache"  # noqa: PTH117
+    try:
+        cache = Path(root) if os.path.isabs(root) else Path.home() / ".cache"  # noqa: PTH117
+    except RuntimeError:
+        return None
     return cache / "enginery" / "store"

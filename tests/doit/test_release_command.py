@@ -535,3 +535,12 @@ def test_a_folder_without_a_corpus(fleet: Fleet, command: str) -> None:
 def test_the_document_is_json(fleet: Fleet) -> None:
     fleet.doit("release")
     assert json.loads(fleet.release.read_bytes())["schema"] == 1
+
+
+@needs_registry
+def test_pull_takes_what_was_cleaned(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doit clean` has `doit` build; who says `doit pull` wants what the registry has."""
+    with registry(fleet, monkeypatch):
+        fleet.doit("push", "half")
+        fleet.doit("clean", "half")
+        assert "restored from" in fleet.doit("pull", "half").stdout

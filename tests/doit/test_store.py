@@ -495,6 +495,28 @@ def _file_in_its_place(store: Path) -> None:
     store.write_text("mine")
 
 
+def test_one_line_for_all_engines(site: Site) -> None:
+    """A lowered engine is looked for twice, and there may be a hundred of them."""
+    shutil.rmtree(site.store)
+    _file_in_its_place(site.store)
+    site.lose_engines()
+    run = good(site.project.doit())
+    assert run.built == ["plain", "half"]
+    assert len(warnings(run)) == 1, run.stderr
+
+
+def test_a_user_without_a_home(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number which no user has."""
+    write(site.project, PLAIN)
+    (site.project.path / "dodo.py").write_text(
+        "from pathlib import Path\n\n\ndef no_home():\n    raise RuntimeError('no home')\n\n\n"
+        "Path.home = no_home\n" + DODO
+    )
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    run = good(site.project.doit())
+    assert run.built == []
+
+
 def _dangling(store: Path) -> None:
     store.symlink_to(store.with_name("nowhere"))
 

@@ -183,6 +183,27 @@ def test_a_build_without_a_key_takes_the_old_signature_away(team: Team) -> None:
     assert not team.envelope.exists()
 
 
+def test_a_directory_in_the_place_of_an_old_signature(team: Team) -> None:
+    """It is someone's own, and no reason why nothing can be built any more."""
+    team.configure(store="[store]\nlocal = false\n")
+    team.envelope.unlink()
+    team.envelope.mkdir()
+    onnx_models.write_small(team.project.path / "plain.onnx", seed=9)
+    run = team.doit()
+    assert (run.returncode, run.built) == (0, ["plain"]), run.said
+
+
+def test_a_key_in_the_home_folder(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Private keys do not lie beside the corpus; `path` under [store] takes a tilde, too."""
+    home = team.project.path / "home"
+    home.mkdir()
+    team.pair.private.rename(home / "team.pem")
+    monkeypatch.setenv("HOME", str(home))
+    team.configure('[trust]\nsign_with = "~/team.pem"\n')
+    run = team.doit("sign")
+    assert run.returncode == 0, run.said
+
+
 @pytest.mark.parametrize("kind", ["process", "thread"])
 def test_signed_in_parallel(team: Team, kind: str) -> None:
     onnx_models.write_small(team.project.path / "half.onnx", seed=2)

@@ -92,7 +92,13 @@ class ReleaseCommand(CorpusCommand):
             raise EngineryError(no_remote(jobs[0]))
         stored = []
         for job in jobs:
-            local, one = kept(job, store)
+            if job.store.remote != store.spec.remote:
+                raise EngineryError(
+                    f"{job.corpus_path} and {jobs[0].corpus_path} have different remote stores; "
+                    "release the engines of one corpus at a time"
+                )
+        for job in jobs:
+            local, one = kept(job, EngineStore(job.store, self.warn))
             remote.push(one, local.open_blob)
             stored.append(one)
         packed = pack_release(document, envelope, stored)

@@ -68,7 +68,11 @@ class PullCommand(CorpusCommand):
             try:
                 if job.judge_now(InputDigests()).fresh:
                     self.say(f"{job.plan.path.name}: fresh already")
-                elif not restored(job):
+                    continue
+                # Who asks for it by name wants it from a store, though it was cleaned here.
+                fingerprint = job.plan.recipe(InputDigests()).fingerprint
+                EngineStore(job.store, self.warn).allow(fingerprint)
+                if not restored(job):
                     missing += 1
                     self.warn(f"{job.task}: no store has it")
             except (EngineryError, OSError) as error:

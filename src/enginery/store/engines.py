@@ -7,6 +7,7 @@ build.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import cache, cached_property
@@ -29,6 +30,8 @@ from ..store_spec import StoreSpec, default_store
 from ..trust import Origin, check, read_keys
 from .layout import LocalStore, Stored
 from .remote import RemoteStore
+
+_WARNED: set[str] = set()
 
 
 class EngineStore:
@@ -57,9 +60,9 @@ class EngineStore:
         """
         if self.spec.remote is None:
             return None
-        scratch = self.spec.path or default_store()
+        root = self.spec.path or default_store() or Path(tempfile.gettempdir())
         return _remote(
-            self.spec.remote, scratch / "downloads", self.spec.read_only, self.spec.insecure
+            self.spec.remote, root / "downloads", self.spec.read_only, self.spec.insecure
         )
 
     def is_to_be_built(self, fingerprint: str) -> bool:
@@ -78,6 +81,11 @@ class EngineStore:
                 (self.spec.rebuild / fingerprint).touch()
             if self.local is not None:
                 self.local.remove(fingerprint)
+
+    def allow(self, fingerprint: str) -> None:
+        """Take back what `forget` noted: a store may be asked again."""
+        if self.spec.rebuild is not None:
+            (self.spec.rebuild / fingerprint).unlink(missing_ok=True)
 
     def restore(self, path: Path, recipe: Recipe, names: Mapping[str, str]) -> str | None:
         """Publish an engine from a store; which one it was, or None where none has it.
@@ -114,9 +122,7 @@ class EngineStore:
         """
         envelope = self.sign(document)
         self.add(engine, path.name, sha256_hex, document, envelope)
-        if self.spec.rebuild is not None:
-            fingerprint = provenance.parse(document, path.name).fingerprint
-            (self.spec.rebuild / fingerprint).unlink(missing_ok=True)
+        self.allow(provenance.parse(document, path.name).fingerprint)
         return envelope
 
     def check_signing(self) -> None:
@@ -174,7 +180,7 @@ class EngineStore:
         except StoreError as error:
             # What is wrong with the store as a whole was told when it was asked.
             if not self._told:
-                self._warn(str(error))
+                self._warn_once(f"{self.spec.path}: {error.__cause__}", str(error))
 
     def _asked(self) -> Iterator[tuple[Origin, Any]]:
         if self.local is not None:
@@ -192,7 +198,13 @@ class EngineStore:
         reason = getattr(store, "reasons", {}).get(fingerprint)
         if reason:
             self._told = True
-            self._warn(f"what the store has is not believed: {reason}")
+            self._warn_once(reason, f"what the store has is not believed: {reason}")
+
+    def _warn_once(self, fault: str, text: str) -> None:
+        """Warn of a fault that many engines may meet, once in this process."""
+        if fault not in _WARNED:
+            _WARNED.add(fault)
+            self._warn(text)
 
     def _take(
         self,
