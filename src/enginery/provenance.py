@@ -119,6 +119,17 @@ class Statement(_Document, frozen=True):
         return self.predicate.build_definition.external_parameters.recipe
 
     @property
+    def built_on(self) -> datetime:
+        """When the artifact was finished."""
+        return self.predicate.run_details.metadata.finished_on
+
+    @property
+    def build_s(self) -> float:
+        """For how many seconds it was made; 0.0 where a clock went back meanwhile."""
+        times = self.predicate.run_details.metadata
+        return max((times.finished_on - times.started_on).total_seconds(), 0.0)
+
+    @property
     def fingerprint(self) -> str:
         """Fingerprint of the recipe, as the statement gives it."""
         return self.predicate.build_definition.internal_parameters.fingerprint
@@ -176,8 +187,8 @@ def write_statement(
             run_details=RunDetails(
                 builder=Builder(id=BUILDER_ID, version=dict(versions)),
                 metadata=Metadata(
-                    started_on=_whole_seconds(started),
-                    finished_on=_whole_seconds(datetime.now(timezone.utc)),
+                    started_on=_milliseconds(started),
+                    finished_on=_milliseconds(datetime.now(timezone.utc)),
                 ),
             ),
         ),
@@ -232,5 +243,6 @@ def parse(document: bytes, artifact: str) -> Statement:
     return statement
 
 
-def _whole_seconds(moment: datetime) -> datetime:
-    return moment.astimezone(timezone.utc).replace(microsecond=0)
+def _milliseconds(moment: datetime) -> datetime:
+    moment = moment.astimezone(timezone.utc)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

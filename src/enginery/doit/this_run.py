@@ -21,7 +21,10 @@ from ..publish import clear_abandoned
 _T = TypeVar("_T")
 
 _DOITS = frozenset(command.get_name() for command in DoitMain.DOIT_CMDS)
-COMMANDS = _DOITS | {"host", "prune", "pull", "push", "release", "sign"}
+_OURS = frozenset(
+    {"corpus", "graph", "host", "prune", "pull", "push", "release", "report", "sign", "why"}
+)
+COMMANDS = _DOITS | _OURS
 """doit's commands and ours; no task can have such a name."""
 
 

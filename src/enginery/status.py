@@ -1,0 +1,170 @@
+"""The state of a corpus: every engine with its verdict and what is known of the file that is there.
+
+It is what `doit corpus`, `doit why`, `doit report` and `doit graph` show. Nothing is built, nothing
+is changed, and nothing that lies on the disk raises.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from enum import Enum
+
+import msgspec
+
+from . import provenance
+from .engine_job import EngineJob, UnknownEngine
+from .errors import EngineryError
+from .hash_ahead import HashAhead
+from .inputs import InputDigests
+from .provenance import Statement
+from .signing import envelope_path
+from .verdict import Fault, Verdict
+
+
+class Condition(str, Enum):
+    """What an engine of a corpus is on this host."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    MISSING = "missing"
+    DAMAGED = "damaged"
+    UNSIGNED = "unsigned"
+    ELSEWHERE = "elsewhere"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Signature(str, Enum):
+    """What is known of an engine's signature."""
+
+    NONE = "none"
+    UNCHECKED = "unchecked"
+    VALID = "valid"
+    INVALID = "invalid"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class EngineStatus(msgspec.Struct, frozen=True):
+    """One engine of a corpus as it is now.
+
+    Attributes:
+        job: The engine.
+        condition: What it is; `ELSEWHERE` is not fresh and cannot be built on this host.
+        reason: Why it is not fresh, and then why it cannot be built here; "fresh" where it is.
+        verdict: What the checker found; None where the hardware is not known, so that there is
+            no file to look at.
+        size: Bytes of the file that is there, whether it is believed or not; or None.
+        statement: The provenance of that file, as far as it can be read; believed where the
+            engine is fresh or unsigned.
+        signature: What is known of its signature; keys are those of the corpus's policy.
+    """
+
+    job: EngineJob | UnknownEngine
+    condition: Condition
+    reason: str
+    verdict: Verdict | None = None
+    size: int | None = None
+    statement: Statement | None = None
+    signature: Signature = Signature.NONE
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is fresh."""
+        return self.condition is Condition.FRESH
+
+    @property
+    def built_on(self) -> datetime | None:
+        """When the file that is there was finished."""
+        return None if self.statement is None else self.statement.built_on
+
+    @property
+    def build_s(self) -> float | None:
+        """For how many seconds it was built."""
+        return None if self.statement is None else self.statement.build_s
+
+
+_CONDITIONS = {
+    Fault.NONE: Condition.FRESH,
+    Fault.ABSENT: Condition.MISSING,
+    Fault.SIDECAR: Condition.DAMAGED,
+    Fault.PROVENANCE: Condition.DAMAGED,
+    Fault.RECIPE: Condition.STALE,
+    Fault.INPUT: Condition.STALE,
+    Fault.CHECK: Condition.STALE,
+    Fault.SIGNATURE: Condition.UNSIGNED,
+}
+
+
+def survey(
+    jobs: Iterable[EngineJob | UnknownEngine], inputs: InputDigests | None = None
+) -> Iterator[EngineStatus]:
+    """The state of engines, in the order given; each file is hashed, large ones ahead in threads.
+
+    Args:
+        jobs: The engines.
+        inputs: Digests of inputs that are known already.
+
+    Raises:
+        EngineryError: A key of the corpus's policy cannot be used.
+    """
+    found = list(jobs)
+    known = inputs or InputDigests()
+    ahead = HashAhead()
+    ahead.expect(job.plan.path for job in found if isinstance(job, EngineJob))
+    for job in found:
+        if isinstance(job, UnknownEngine):
+            yield EngineStatus(job, Condition.ELSEWHERE, job.elsewhere)
+        else:
+            yield _status(job, job.judge(known, ahead.digest))
+
+
+def _status(job: EngineJob, verdict: Verdict) -> EngineStatus:
+    condition, reason = _CONDITIONS[verdict.fault], verdict.reason
+    if job.elsewhere and condition is not Condition.FRESH:
+        condition, reason = Condition.ELSEWHERE, f"{reason}; {job.elsewhere}"
+    statement = verdict.statement or _readable(job)
+    return EngineStatus(
+        job=job,
+        condition=condition,
+        reason=reason,
+        verdict=verdict,
+        size=_size(job),
+        statement=statement,
+        signature=_signature(job, statement),
+    )
+
+
+def _size(job: EngineJob) -> int | None:
+    try:
+        return os.lstat(job.plan.path).st_size
+    except OSError:
+        return None
+
+
+def _readable(job: EngineJob) -> Statement | None:
+    try:
+        return provenance.read(job.plan.path)
+    except EngineryError:
+        return None
+
+
+def _signature(job: EngineJob, statement: Statement | None) -> Signature:
+    if not os.path.lexists(envelope_path(job.plan.path)):
+        return Signature.NONE
+    policy = job.store.policy
+    if statement is None or not policy.keys:
+        return Signature.UNCHECKED
+    from .errors import SignatureError
+    from .trust import Policy, check_beside
+
+    try:
+        strict = Policy(keys=policy.keys, require="all")
+        check_beside(strict, job.plan.path, statement.sha256_hex, origin="local")
+    except SignatureError:
+        return Signature.INVALID
+    return Signature.VALID
