@@ -5,6 +5,7 @@ from __future__ import annotations
 from conftest import Project, flip_bit
 
 from enginery.corpus import read_corpus
+from enginery.engine_job import EngineJob
 from enginery.jobs import corpus_jobs
 from enginery.status import Condition, EngineStatus, survey
 
@@ -49,3 +50,21 @@ def test_what_cannot_be_built_here(project: Project) -> None:
     assert found["plain:orin-fp32"].reason.startswith("it is not there")
     assert found["plain:host-fp32"].condition is Condition.ELSEWHERE
     assert found["plain:host-fp32"].verdict is None
+
+
+def test_what_is_left_out(project: Project) -> None:
+    project.edit(
+        "corpus.toml",
+        "[backbones.plain]",
+        '[targets.orin]\nruntime = "tensorrt"\nsm = 87\njetpack = "6.2"\ntrt = "10.3.0.30"\nelsewhere = "skip"\n'
+        '[targets.host]\nruntime = "tensorrt"\nelsewhere = "skip"\n'
+        '[backbones.plain]\ntargets = ["rtx", "orin", "host"]',
+    )
+    found = states(project)
+    left_out = {task for task, one in found.items() if one.left_out}
+    assert left_out == {"plain:orin-fp32", "plain:host-fp32"}
+    assert {one.precision for task, one in found.items() if task in left_out} == {"fp32"}
+    job = found["plain:orin-fp32"].job
+    assert isinstance(job, EngineJob)
+    job.plan.path.write_bytes(b"something else")
+    assert not states(project)["plain:orin-fp32"].left_out

@@ -87,21 +87,50 @@ def _refuse_floats(value: Any) -> None:
             _refuse_floats(part)
 
 
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry that differs between two recipes.
+
+    Attributes:
+        section: Part of the recipe: "kind", "inputs", "build", "toolchain" or "target".
+        name: The entry; the role of an input.
+        old: What it was; UNSET where it was not there.
+        new: What it is now; UNSET where it is not there any more.
+    """
+
+    section: str
+    name: str
+    old: Any = msgspec.UNSET
+    new: Any = msgspec.UNSET
+
+    def __str__(self) -> str:
+        """What a person would say changed."""
+        if self.section != "inputs":
+            return f"{self.name}: {_show(self.old)} -> {_show(self.new)}"
+        what = role_in_words(self.name)
+        if self.old is _NOT_SET:
+            return f"{what} was added ({short(self.new)})"
+        if self.new is _NOT_SET:
+            return f"{what} was removed ({short(self.old)})"
+        return f"{what} changed ({short(self.old)} -> {short(self.new)})"
+
+
+def changes(before: Recipe, now: Recipe) -> Iterator[Change]:
+    """What differs from one recipe to the other, entry by entry."""
+    if before.kind != now.kind:
+        yield Change("kind", "kind", before.kind, now.kind)
+    for section in ("inputs", "build", "toolchain", "target"):
+        for name, old, new in _changed(getattr(before, section), getattr(now, section)):
+            yield Change(section, name, old, new)
+
+
 def differences(before: Recipe, now: Recipe) -> Iterator[str]:
     """What a person would say changed from one recipe to the other, a phrase per entry."""
-    if before.kind != now.kind:
-        yield f"kind: {before.kind} -> {now.kind}"
-    for role, old, new in _changed(before.inputs, now.inputs):
-        what = _ROLES.get(role, role.replace(EXTERNAL, "external data "))
-        if old is _NOT_SET:
-            yield f"{what} was added ({short(new)})"
-        elif new is _NOT_SET:
-            yield f"{what} was removed ({short(old)})"
-        else:
-            yield f"{what} changed ({short(old)} -> {short(new)})"
-    for section in ("build", "toolchain", "target"):
-        for name, old, new in _changed(getattr(before, section), getattr(now, section)):
-            yield f"{name}: {_show(old)} -> {_show(new)}"
+    return map(str, changes(before, now))
+
+
+def role_in_words(role: str) -> str:
+    """What a person calls an input."""
+    return _ROLES.get(role, role.replace(EXTERNAL, "external data "))
 
 
 _NOT_SET: Any = msgspec.UNSET

@@ -14,6 +14,7 @@ from enum import Enum
 import msgspec
 
 from . import provenance
+from .config import PrecisionMode
 from .engine_job import EngineJob, UnknownEngine
 from .errors import EngineryError
 from .hash_ahead import HashAhead
@@ -76,6 +77,18 @@ class EngineStatus(msgspec.Struct, frozen=True):
     def fresh(self) -> bool:
         """Whether it is fresh."""
         return self.condition is Condition.FRESH
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it is not there and the corpus leaves it out on this host."""
+        absent = self.verdict is None or self.verdict.fault is Fault.ABSENT
+        return absent and self.job.skips and bool(self.job.elsewhere)
+
+    @property
+    def precision(self) -> PrecisionMode:
+        """Its precision."""
+        job = self.job
+        return job.precision if isinstance(job, UnknownEngine) else job.request.precision
 
     @property
     def built_on(self) -> datetime | None:
