@@ -367,3 +367,11 @@ def test_other_commands_say_what_hardware_is_not_known(project: Project) -> None
     run = project.doit("push", "plain:host-fp32")
     assert run.returncode == 1
     assert run.stderr.startswith("ERROR: plain:host-fp32: ")
+
+
+def test_an_option_after_a_name(project: Project) -> None:
+    run = project.doit("corpus", "plain", "--json")
+    assert (run.returncode, run.stderr) == (
+        1,
+        "ERROR: '--json' is no engine; options stand before names\n",
+    )

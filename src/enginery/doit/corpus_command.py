@@ -125,6 +125,9 @@ class CorpusCommand(DoitCmdBase):  # type: ignore[misc]
     def _no_engine(
         name: str, everything: list[EngineJob | UnknownEngine], aliases: dict[str, EngineJob]
     ) -> EngineryError:
+        if name.startswith("-"):
+            # doit takes no option after the first name.
+            return EngineryError(f"{name!r} is no engine; options stand before names")
         backbones = list(dict.fromkeys(job.name for job in everything))
         tasks = [*(job.task for job in everything), *aliases]
         guess = nearest(name, [*backbones, *tasks])
