@@ -182,6 +182,13 @@ def test_an_unknown_name(project: Project, name: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_misspelt_name(project: Project) -> None:
+    done = call(project, "engines", "--rebuild", "plian")
+    assert done.stderr == (
+        "ERROR: corpus.toml has no engine of 'plian' that is in engines; did you mean 'plain'?\n"
+    )
+
+
 def test_a_damaged_engine(project: Project) -> None:
     flip_bit(project.engine("plain"), 8000)
     with pytest.raises(EngineIntegrityError, match="nothing to compare"):

@@ -23,12 +23,16 @@ from artifacts import (
 from keys import Pair, make_pair
 from releases import DESKTOP, ORIN, make_release, publish_engine, sign_file
 
+from enginery.cli_arguments import parser
+from enginery.corpus_schema import shipped as shipped_schema
 from enginery.digest import sha256_file
 from enginery.envelope import read_envelope
 from enginery.release import FILE_NAME
 from enginery.signing import envelope_path
 from enginery.store.layout import LocalStore
 from enginery.version import __version__
+
+COMMANDS = ("init", "verify", "install", "rollback", "schema", "completion")
 
 VIT, RESNET = ORIN.format("vit"), ORIN.format("+res+net++")
 
@@ -115,32 +119,151 @@ def test_version(program: tuple[str, ...]) -> None:
 
 
 def test_help() -> None:
+    """Every command is there with what it does, on a line of 80 columns, and has an example."""
     done = call("--help")
     assert done.code == 0
-    assert {"verify", "install", "rollback"} <= set(re.findall(r"^\s+(\w+)  ", done.out, re.M))
+    assert set(re.findall(r"^    (\w+)  +\w", done.out, re.M)) == set(COMMANDS)
+    for text in (done.out, *(call(command, "--help").out for command in COMMANDS)):
+        body, _, example = text.partition("\nexample: ")
+        assert re.match(r"enginery \w+|eval .*enginery completion", example)
+        assert max(map(len, body.splitlines())) <= 80, body
+        assert len(text.splitlines()) <= 26
     for command in ("verify", "install", "rollback"):
-        done = call(command, "--help")
-        assert done.code == 0
-        assert "--key" in done.out
-        assert "example: enginery" in done.out
+        assert "--key" in call(command, "--help").out
+
+
+def test_examples_are_understood() -> None:
+    """What --help gives as an example is taken by the parser."""
+    for command in COMMANDS:
+        (example,) = re.findall(r"^example: (.*)$", call(command, "--help").out, re.M)
+        words = re.sub(r'^eval "\$\((.*)\)"$', r"\1", example).partition(" > ")[0].split()
+        asked = parser().parse_args(words[1:])
+        assert (words[0], asked.command) == ("enginery", command)
+
+
+def test_nothing_asked() -> None:
+    done = call()
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("usage: enginery")
+    assert done.err.splitlines()[-1] == (
+        "ERROR: a command is missing; to start a corpus here: enginery init"
+    )
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "said"),
     [
-        (),
-        ("nosuch",),
-        ("verify",),
-        ("verify", ".", "--nosuch"),
-        ("install", "x"),
-        ("install", "x", "--target", "y"),
-        ("rollback",),
+        ("verfy", "enginery: there is no command 'verfy'; did you mean 'verify'?"),
+        ("INIT x", "enginery: there is no command 'INIT'; did you mean 'init'?"),
+        (
+            "nosuch",
+            (
+                "enginery: there is no command 'nosuch'; known are init, verify, install, rollback, "
+                "schema, completion"
+            ),
+        ),
+        ("--verison", "enginery: there is no option '--verison'; did you mean '--version'?"),
+        ("verify", "enginery verify: the following arguments are required: folder"),
+        ("verify . --kye=x", "enginery verify: there is no option '--kye'; did you mean '--key'?"),
+        (
+            "verify . -k",
+            (
+                "enginery verify: there is no option '-k'; known are -h, --help, --quiet, --rebuild, "
+                "--corpus, --key"
+            ),
+        ),
+        # What is misspelt goes before what is missing for it.
+        (
+            "install x --trget y --into z",
+            "enginery install: there is no option '--trget'; did you mean '--target'?",
+        ),
+        ("install x", "enginery install: the following arguments are required: --target, --into"),
+        ("rollback", "enginery rollback: the following arguments are required: --into"),
+        ("rollback --into", "enginery rollback: argument --into: expected one argument"),
+        ("rollback --in x --into y extra", "enginery: unrecognized arguments: extra"),
+        (
+            "completion basj",
+            (
+                "enginery completion: argument {bash,zsh,tcsh}: there is no shell 'basj'; "
+                "did you mean 'bash'?"
+            ),
+        ),
     ],
 )
-def test_wrong_arguments(arguments: tuple[str, ...]) -> None:
-    done = call(*arguments)
-    assert done.code == 2
-    assert done.err.startswith("usage: enginery")
+def test_wrong_arguments(arguments: str, said: str) -> None:
+    program = said.partition(":")[0]
+    assert fails(2, *arguments.split()) == f"ERROR: {said}; see {program} --help\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "--qui", "x"],
+        ["verify", "--", "--kye"],
+        ["verify", "x", "--key=-k.pem"],
+        ["verify", "-"],
+        ["verify", "-1"],
+    ],
+)
+def test_what_is_no_misspelt_option(words: list[str]) -> None:
+    assert parser().parse_args(words).command == "verify"
+
+
+def test_schema() -> None:
+    done = call("schema")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.encode() == shipped_schema()
+
+
+COMPLETE = """\
+eval "$("$1" -m enginery completion bash)" || exit 9
+shift
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+COMPREPLY=()
+compopt() { :; }
+_shtab_enginery enginery "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["ve"], {"verify"}),
+        ([""], {"init", "verify", "install", "rollback", "schema", "completion"}),
+        (["--ver"], {"--version"}),
+        (["install", "--ta"], {"--target"}),
+        (["verify", "--q"], {"--quiet"}),
+        (["completion", ""], {"bash", "zsh", "tcsh"}),
+        (["init", "mod"], {"models", "models.txt"}),
+        (["verify", ".", "--key", "te"], {"team.pem"}),
+        (["install", "x", "--from", "te"], {"team.pem"}),
+    ],
+)
+def test_bash_completes(tmp_path: Path, words: list[str], completed: set[str]) -> None:
+    """A bash does it: reads what is printed and calls the function that it registers."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models.txt").touch()
+    (tmp_path / "team.pem").touch()
+    done = subprocess.run(
+        ["bash", "--norc", "-c", COMPLETE, "bash", sys.executable, "enginery", *words],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.split()) == completed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_of_each_shell(shell: str) -> None:
+    done = call("completion", shell)
+    assert (done.code, done.err) == (0, "")
+    assert {"rollback", "insecure"} <= set(re.findall(r"\w+", done.out))
+    if shell == "bash":
+        checked = subprocess.run(
+            ["bash", "-n"], input=done.out, text=True, capture_output=True, check=False
+        )
+        assert (checked.returncode, checked.stderr) == (0, "")
 
 
 def test_nothing_needless_is_loaded(shipped: Path, device: Path, team: Pair) -> None:
@@ -346,6 +469,8 @@ def test_install_from_a_layout(shipped: Path, device: Path, tmp_path: Path, team
 def test_install_of_a_wrong_target(shipped: Path, device: Path) -> None:
     said = fails(2, "install", shipped, "--target", "thor", "--into", device)
     assert "no target 'thor'; it has desktop, orin, server" in said
+    said = fails(2, "install", shipped, "--target", "Orim", "--into", device)
+    assert "no target 'Orim'; did you mean 'orin'?; it has desktop, orin, server" in said
     assert not device.exists() or not list(device.iterdir())
 
 

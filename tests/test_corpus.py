@@ -278,7 +278,85 @@ def test_a_wrong_value_of_any_key(tmp_path: Path, table: str, key: str, value: s
     header = table.replace(".profiles[0]", ".builder")
     said = message(tmp_path, with_line(key, f"{key} = {value}", header))
     assert said.startswith(f"{table}.{key}" if table else key)
-    assert "; write " in said
+    assert "; write " in said or "; did you mean " in said
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "said"),
+    [
+        (
+            "corpus",
+            'precision = ["fp61"]',
+            (
+                "corpus.precision[0]: unknown value 'fp61'; did you mean 'fp16'?; "
+                "known are fp32, fp16, bf16, int8, fp8"
+            ),
+        ),
+        (
+            "backbones.vit",
+            'precision = { orin = ["fp32", "BF16"] }',
+            (
+                "backbones.vit.precision[...][1]: unknown value 'BF16'; did you mean 'bf16'?; "
+                "known are fp32, fp16, bf16, int8, fp8"
+            ),
+        ),
+        (
+            "backbones.vit",
+            'precision = ["half"]',
+            (
+                "backbones.vit.precision[0]: unknown value 'half'; write for example "
+                'precision = ["fp16"]; known are fp32, fp16, bf16, int8, fp8'
+            ),
+        ),
+        (
+            "targets.orin",
+            'elsewhere = "skipp"',
+            (
+                "targets.orin.elsewhere: unknown value 'skipp'; did you mean 'skip'?; "
+                "known are fail, skip"
+            ),
+        ),
+        (
+            "backbones.vit",
+            'calibrate = { data = "a.npz", method = "min-max" }',
+            (
+                "backbones.vit.calibrate.method: unknown value 'min-max'; did you mean 'minmax'?; "
+                "known are entropy, minmax, percentile"
+            ),
+        ),
+        (
+            "backbones.vit",
+            'lowering = { int8_with = "f16" }',
+            (
+                "backbones.vit.lowering.int8_with: unknown value 'f16'; did you mean 'fp16'?; "
+                "known are fp16, fp32"
+            ),
+        ),
+        (
+            "backbones.vit.builder",
+            'hardware_compatibility_level = "ampere+"',
+            (
+                "backbones.vit.builder.hardware_compatibility_level: unknown value 'ampere+'; "
+                "did you mean 'ampere_plus'?; known are none, ampere_plus, same_compute_capability"
+            ),
+        ),
+        (
+            "trust",
+            'require = "remot"',
+            (
+                "trust.require: unknown value 'remot'; did you mean 'remote'?; "
+                "known are none, remote, all"
+            ),
+        ),
+    ],
+)
+def test_a_misspelt_value(tmp_path: Path, table: str, line: str, said: str) -> None:
+    key = line.partition(" ")[0]
+    text = FULL if f"[{table}]\n" in FULL else f"{FULL}[{table}]\n"
+    start = text.index(f"[{table}]\n") + len(f"[{table}]\n")
+    end = text.find("\n[", start)
+    body = re.sub(rf"^{key} = .*\n", "", text[start:end], flags=re.MULTILINE)
+    assert message(tmp_path, f"{text[:start]}{line}\n{body}{text[end:]}") == said
 
 
 @pytest.mark.parametrize("key", ["corpus", "targets", "backbones"])
@@ -421,6 +499,14 @@ def test_what_is_named_twice(tmp_path: Path, key: str, before: str, after: str) 
     text = (MANUAL if before in MANUAL else FULL).replace(before, after)
     said = message(tmp_path, text)
     assert re.match(rf"backbones\.vit\.{key}: '(fp32|spare)' is there twice; remove one$", said)
+
+
+@pytest.mark.parametrize(
+    ("key", "line"), [("precision", '["fp32", "fp32"]'), ("targets", '["orin", "orin"]')]
+)
+def test_a_default_that_is_named_twice_and_not_used(tmp_path: Path, key: str, line: str) -> None:
+    said = message(tmp_path, with_line(key, f"{key} = {line}", "corpus"))
+    assert re.match(rf"corpus\.{key}: '(fp32|orin)' is there twice; remove one$", said)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "a b", "", "ü", "_a", "a\\n", "a\\u0000"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .compiler import EngineCompiler
 from .corpus import read_corpus
+from .corpus_tables import nearest
 from .digest import sha256_file, short
 from .engine_job import EngineJob
 from .errors import EngineIntegrityError, EngineryError, IrregularFileError
@@ -32,15 +33,15 @@ def audit(corpus: Path, folder: Path, name: str) -> Iterator[tuple[Path, str, bo
     Raises:
         EngineryError: The corpus cannot be read or has no such engine, or a build fails.
     """
-    jobs = [
-        job
-        for job in engine_jobs(read_corpus(corpus))
-        if name in (job.name, job.plan.path.name) and (folder / job.plan.path.name).exists()
+    there = [
+        job for job in engine_jobs(read_corpus(corpus)) if (folder / job.plan.path.name).exists()
     ]
+    jobs = [job for job in there if name in (job.name, job.plan.path.name)]
     if not jobs:
+        guess = nearest(name, [word for job in there for word in (job.name, job.plan.path.name)])
         raise EngineryError(
-            f"{corpus} has no engine of {name!r} that is in {folder}; name a backbone, or the file "
-            "of an engine"
+            f"{corpus} has no engine of {name!r} that is in {folder}; "
+            f"{guess or 'name a backbone, or the file of an engine'}"
         )
     for job in jobs:
         engine = folder / job.plan.path.name

@@ -6,17 +6,17 @@ code: 0 where all is well, 1 where something is wrong with engines, 2 where some
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_arguments import completion, parser
 from .digest import sha256_bytes
 from .errors import EngineIntegrityError, EngineryError
 from .trust import Policy
-from .version import __version__
 
 if TYPE_CHECKING:
     from .release_source import Source
@@ -27,10 +27,9 @@ WELL, ENGINES, OTHER = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
-    asked = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code: int = asked.run(asked)
-        sys.stdout.flush()
+        return _run(given)
     except EngineIntegrityError as error:
         return _fail(error, ENGINES)
     except EngineryError as error:
@@ -44,6 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, OTHER)
     except KeyboardInterrupt:
         return _fail("interrupted; nothing is half done", 130)
+
+
+def _run(given: list[str]) -> int:
+    if not given:
+        parser().print_help(sys.stderr)
+        raise EngineryError("a command is missing; to start a corpus here: enginery init")
+    asked = parser().parse_args(given)
+    code = _COMMANDS[asked.command](asked)
+    sys.stdout.flush()
     return code
 
 
@@ -52,87 +60,11 @@ def _fail(error: object, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="enginery",
-        description="Verify and install TensorRT engines. They are built with doit.",
-        epilog="example: enginery install /media/usb --target orin --into /opt/engines",
-    )
-    parser.add_argument("--version", action="version", version=f"enginery {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    verify = commands.add_parser(
-        "verify",
-        help="check a folder of engines",
-        description="Check every engine of a folder: bytes, sidecar, provenance, signature.",
-        epilog="example: enginery verify engines --key team.pub.pem",
-    )
-    verify.add_argument("folder", type=Path, help="the folder")
-    verify.add_argument("--quiet", action="store_true", help="show only what is wrong")
-    verify.add_argument(
-        "--rebuild",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="build this backbone's or engine's file again and compare the bytes",
-    )
-    verify.add_argument(
-        "--corpus", type=Path, default=Path("corpus.toml"), help="the corpus, for --rebuild"
-    )
-    _add_keys(verify)
-    verify.set_defaults(run=_verify)
-    install = commands.add_parser(
-        "install",
-        help="install a release's engines of one target",
-        description="Install a release: all of it is verified before anything is swapped.",
-        epilog="example: enginery install release.json --from registry.example.com/team/engines "
-        "--target orin --into /opt/engines",
-    )
-    install.add_argument(
-        "release",
-        type=Path,
-        help="release.json, a folder that holds it, or the tag release-… of a registry",
-    )
-    install.add_argument("--target", required=True, help="name of the target")
-    install.add_argument("--into", required=True, type=Path, metavar="DIR", help="the folder")
-    install.add_argument(
-        "--from",
-        dest="source",
-        metavar="SOURCE",
-        help="what has the engines: a folder, an OCI image layout, or registry/repository; "
-        "by default the release's own folder",
-    )
-    install.add_argument("--insecure", action="store_true", help="plain HTTP will do")
-    _add_keys(install)
-    install.set_defaults(run=_install)
-    back = commands.add_parser(
-        "rollback",
-        help="go back to the release before",
-        description="Go back to the release that was installed before, verified again.",
-        epilog="example: enginery rollback --into /opt/engines",
-    )
-    back.add_argument("--into", required=True, type=Path, metavar="DIR", help="the folder")
-    _add_keys(back)
-    back.set_defaults(run=_rollback)
-    return parser
-
-
-def _add_keys(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--key",
-        dest="keys",
-        type=Path,
-        metavar="PEM",
-        action="append",
-        default=[],
-        help="a public key; given one or more, whatever is not signed by one of them is refused",
-    )
-
-
-def _policy(asked: argparse.Namespace) -> Policy:
+def _policy(asked: Namespace) -> Policy:
     return Policy(keys=tuple(asked.keys), require="all") if asked.keys else Policy()
 
 
-def _verify(asked: argparse.Namespace) -> int:
+def _verify(asked: Namespace) -> int:
     from .folder import verify_folder
 
     good: set[Path] = set()
@@ -161,7 +93,7 @@ def _say(line: str) -> None:
     sys.stdout.write(f"{printable}\n")
 
 
-def _install(asked: argparse.Namespace) -> int:
+def _install(asked: Namespace) -> int:
     from . import release
     from .install import install
 
@@ -187,7 +119,7 @@ def _install(asked: argparse.Namespace) -> int:
     return WELL
 
 
-def _remote(asked: argparse.Namespace) -> RemoteStore | None:
+def _remote(asked: Namespace) -> RemoteStore | None:
     """The registry that the engines come from, if they come from one."""
     if asked.source is None or Path(asked.source).exists():
         return None
@@ -203,7 +135,7 @@ def _remote(asked: argparse.Namespace) -> RemoteStore | None:
     )
 
 
-def _source(asked: argparse.Namespace, remote: RemoteStore | None) -> Source:
+def _source(asked: Namespace, remote: RemoteStore | None) -> Source:
     from .release_source import StoreSource, source_of
 
     if remote is not None:
@@ -212,7 +144,7 @@ def _source(asked: argparse.Namespace, remote: RemoteStore | None) -> Source:
     return source_of(given if given.is_dir() else given.parent)
 
 
-def _rollback(asked: argparse.Namespace) -> int:
+def _rollback(asked: Namespace) -> int:
     from .install import rollback
 
     done = rollback(asked.into, policy=_policy(asked))
@@ -221,3 +153,36 @@ def _rollback(asked: argparse.Namespace) -> int:
         f"release {done.digest[:12]}\n"
     )
     return WELL
+
+
+def _schema(asked: Namespace) -> int:  # noqa: ARG001
+    from .corpus_schema import shipped
+
+    sys.stdout.write(shipped().decode())
+    return WELL
+
+
+def _completion(asked: Namespace) -> int:
+    sys.stdout.write(completion(asked.shell))
+    return WELL
+
+
+def _init(asked: Namespace) -> int:
+    from .start import init
+    from .start.told import told
+
+    # A "." says nothing in a message.
+    folder = Path.cwd() if asked.folder == Path() else asked.folder
+    for line in told(init(folder)):
+        _say(line)
+    return WELL
+
+
+_COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
+    "init": _init,
+    "verify": _verify,
+    "install": _install,
+    "rollback": _rollback,
+    "schema": _schema,
+    "completion": _completion,
+}

@@ -65,7 +65,15 @@ Mib = Annotated[int, Meta(ge=1, le=1 << 24)]
 
 
 class MemoryPools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of TensorRT's memory pools besides the workspace, in MiB; see `MemoryPoolType`."""
+    """Limits of TensorRT's memory pools besides the workspace, in MiB; see `MemoryPoolType`.
+
+    Attributes:
+        tactic_dram: Device memory while tactics are tried.
+        tactic_shared_memory: Shared memory of a kernel.
+        dla_managed_sram: DLA's memory on the chip.
+        dla_local_dram: DLA's host memory for activations, of one engine.
+        dla_global_dram: DLA's host memory for weights and what engines share.
+    """
 
     tactic_dram: Mib | None = None
     tactic_shared_memory: Mib | None = None

@@ -15,8 +15,9 @@ import msgspec
 
 from .corpus_backbones import CorpusBackbone, read_backbone
 from .corpus_store import read_store
-from .corpus_tables import CorpusFile, CorpusTable, beside, mistake, read_table
+from .corpus_tables import beside, check_distinct, mistake, read_table
 from .corpus_targets import TargetSpec, read_target
+from .corpus_types import CorpusFile, CorpusTable
 from .digest import read_regular
 from .errors import CorpusError, IrregularFileError
 from .store_spec import StoreSpec
@@ -71,6 +72,8 @@ def read_corpus(path: Path | str) -> Corpus:
             path, "schema", f"version {tables.schema} is unknown; write schema = {SCHEMA}"
         )
     defaults = read_table(path, "corpus", tables.corpus, CorpusTable)
+    check_distinct(path, "corpus.precision", defaults.precision or ())
+    check_distinct(path, "corpus.targets", defaults.targets or ())
     targets = {name: read_target(path, name, table) for name, table in tables.targets.items()}
     return Corpus(
         path=path,

@@ -16,18 +16,9 @@ from .config import (
     OptimizationProfile,
     PrecisionMode,
 )
-from .corpus_tables import (
-    BackboneTable,
-    CalibrateTable,
-    CorpusTable,
-    ProfileTable,
-    beside,
-    check_distinct,
-    mistake,
-    nearest,
-    read_table,
-)
+from .corpus_tables import beside, check_distinct, mistake, nearest, read_table
 from .corpus_targets import TargetSpec, read_builder
+from .corpus_types import BackboneTable, CalibrateTable, CorpusTable, ProfileTable
 from .filename import check_model_name, fold
 
 STATE = ".enginery"

@@ -17,7 +17,16 @@ from .corpus_tables import read_table
 
 
 class CheckTable(msgspec.Struct, forbid_unknown_fields=True):
-    """The table; each precision has tolerances of its own."""
+    """`[backbones.<name>.check]`: how lowered models are compared with the original.
+
+    Attributes:
+        data: A pattern for .npz or .npy files with inputs; generated inputs where left out.
+        samples: How many inputs are generated.
+        seed: Seed of the generated inputs.
+        fp16: Tolerances of fp16.
+        bf16: Tolerances of bf16.
+        int8: Tolerances of int8.
+    """
 
     data: Annotated[str, Meta(min_length=1)] | None = None
     samples: Annotated[int, Meta(ge=1)] = 4

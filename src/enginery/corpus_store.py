@@ -24,7 +24,15 @@ _Text = Annotated[str, Meta(min_length=1)]
 
 
 class StoreTable(msgspec.Struct, forbid_unknown_fields=True):
-    """`[store]`: the local store and the remote one."""
+    """`[store]`: the local store and the remote one.
+
+    Attributes:
+        local: Whether engines are looked for and kept in the local store.
+        path: Its folder; one in the user's cache folder where left out.
+        remote: Registry and repository, such as "registry.example.com/team/engines".
+        read_only: Whether nothing is pushed.
+        insecure: Whether plain HTTP will do off this machine.
+    """
 
     local: bool = True
     path: _Text | None = None
@@ -34,7 +42,13 @@ class StoreTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TrustTable(msgspec.Struct, forbid_unknown_fields=True):
-    """`[trust]`: whose signatures count, what must be signed, and with what builds are signed."""
+    """`[trust]`: whose signatures count, what must be signed, and with what builds are signed.
+
+    Attributes:
+        keys: PEM files of public keys.
+        require: What must be signed by one of them to be believed.
+        sign_with: PEM file of the private key that builds are signed with.
+    """
 
     keys: list[_Text] = []
     require: Literal["none", "remote", "all"] = "none"

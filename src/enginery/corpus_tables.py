@@ -1,4 +1,4 @@
-"""The tables of corpus.toml and what is said of a mistake in them.
+"""Reading a table of corpus.toml, and what is said of a mistake in it.
 
 The types are the specification of the file: an unknown key, a missing one, a wrong type or a
 value out of bounds is refused by them, and the refusal is put in the words of the file.
@@ -9,100 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
-from msgspec import Meta
 
-from .config import (
-    DEFAULT_WORKSPACE_MB,
-    LoweringOptions,
-    Mib,
-    PrecisionMode,
-)
 from .errors import CorpusError
-
-# A size of TensorRT's, which is a signed 32-bit number in places.
-_Positive = Annotated[int, Meta(ge=1, lt=1 << 31)]
-_Shape = Annotated[list[_Positive], Meta(min_length=1)]
-_Text = Annotated[str, Meta(min_length=1)]
-_Names = Annotated[list[_Text], Meta(min_length=1)]
-_Precisions = Annotated[list[PrecisionMode], Meta(min_length=1)]
-
-
-class _Table(msgspec.Struct, forbid_unknown_fields=True):
-    """A table of corpus.toml."""
-
-
-class CorpusTable(_Table):
-    """`[corpus]`: the engines' folder and defaults for every backbone."""
-
-    engines: _Text = "engines"
-    precision: _Precisions | None = None
-    targets: _Names | None = None
-    workspace_mb: Mib = DEFAULT_WORKSPACE_MB
-    require_check: bool = False
-
-
-class TargetTable(_Table):
-    """`[targets.<name>]`: a runtime and the hardware to build for."""
-
-    runtime: _Text
-    sm: int | list[int] | None = None
-    precision: _Precisions | None = None
-    jetpack: _Text | None = None
-    trt: _Text | None = None
-    workspace_mb: Mib | None = None
-    elsewhere: Literal["fail", "skip"] = "fail"
-    builder: dict[str, Any] = {}
-
-
-class ProfileTable(_Table):
-    """`[[backbones.<name>.profiles]]`: smallest, best and largest shape per input."""
-
-    min: dict[str, _Shape]
-    opt: dict[str, _Shape]
-    max: dict[str, _Shape]
-
-
-class CalibrateTable(_Table):
-    """`[backbones.<name>.calibrate]`: how the calibration cache is computed."""
-
-    data: _Text
-    method: Literal["entropy", "minmax", "percentile"] = "percentile"
-    percentile: Annotated[float, Meta(gt=50, le=100)] = 99.99
-
-
-class BackboneTable(_Table):
-    """`[backbones.<name>]`: a model, its shapes, and what to build of it."""
-
-    onnx: _Text
-    expected_input_shape: _Shape | None = None
-    input_name: _Text = "input"
-    precision: _Precisions | dict[str, _Precisions] | None = None
-    targets: _Names | None = None
-    workspace_mb: Mib | None = None
-    calibration: _Text | None = None
-    calibrate: CalibrateTable | None = None
-    profiles: list[ProfileTable] = []
-    builder: dict[str, Any] = {}
-    lowering: LoweringOptions = LoweringOptions()
-    check: dict[str, Any] | None = None
-    require_check: bool | None = None
-
-
-class CorpusFile(_Table):
-    """The file as a whole; the tables in it are read one by one, so that a fault has its key."""
-
-    schema: int
-    corpus: dict[str, Any] = {}
-    host: dict[str, Any] | None = None
-    store: dict[str, Any] = {}
-    trust: dict[str, Any] = {}
-    targets: dict[str, Any] = {}
-    backbones: dict[str, Any] = {}
-
 
 _T = TypeVar("_T")
 
@@ -131,13 +44,17 @@ def _explain(fault: str, inner: str, kind: type[Any]) -> str:
         return f"unknown key {match[1]!r}; {hint}; known are {', '.join(known)}"
     if match := re.fullmatch(r"Object missing required field `(.+)`", fault):
         return f"the key {match[1]!r} is missing; add it, for example {_example(match[1])}"
+    name = re.split(r"[.\[]", inner)[-1 if "." in inner and "[" not in inner else 0]
+    if match := re.fullmatch(r"Invalid enum value (.+)", fault, re.DOTALL):
+        known = _choices(inner, kind)
+        hint = nearest(match[1][1:-1], known) or f"write for example {_example(name)}"
+        return f"unknown value {match[1]}; {hint}; known are {', '.join(known)}"
     said = fault[0].lower() + fault[1:].replace("`", "")
     if fault.startswith("Expected `object`") and (table := _TABLES.get(inner or kind.__name__)):
         return f"{said}; write a table, for example {table}"
     if not inner:
         # A fault of the table as a whole has its remedy in its own words.
         return said
-    name = re.split(r"[.\[]", inner)[-1 if "." in inner and "[" not in inner else 0]
     return f"{said}; write for example {_example(name)}"
 
 
@@ -147,6 +64,20 @@ def _owner(inner: str, kind: type[Any]) -> type[Any]:
         types = {field.name: field.type for field in msgspec.structs.fields(kind)}
         kind = next(filter(_is_table, _parts(types[part])), kind)
     return kind
+
+
+def _choices(inner: str, kind: type[Any]) -> list[str]:
+    """The values that there are at a place inside a table of type `kind`."""
+    *tables, last = re.sub(r"\[.*?\]", "", inner).split(".")
+    owner = _owner(".".join(tables), kind)
+    types = {field.name: field.type for field in msgspec.structs.fields(owner)}
+    found: list[str] = []
+    for part in _parts(types[last]):
+        if isinstance(part, str):
+            found.append(part)
+        elif isinstance(part, type) and issubclass(part, Enum):
+            found += (str(member.value) for member in part)
+    return list(dict.fromkeys(found))
 
 
 def _parts(kind: Any) -> Iterator[Any]:
@@ -256,8 +187,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that a misspelt one is nearest to, as a question."""
     import difflib  # only where something is wrong
 
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {found[0]!r}?" if found else None
+    # Case is the commonest mistake, and no close match for difflib.
+    folded = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"did you mean {folded[found[0]]!r}?" if found else None
 
 
 def mistake(path: Path, key: str, fault: str) -> CorpusError:

@@ -10,11 +10,10 @@ from typing import Any, Literal
 import msgspec
 
 from .config import BuilderOptions, PrecisionMode
-from .corpus_tables import TargetTable, beside, check_distinct, mistake, read_table
+from .corpus_tables import beside, check_distinct, mistake, read_table
+from .corpus_types import TARGET_NAME, TargetTable
 from .filename import check_version
 from .hardware import Sm, canonical_sm
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class TargetSpec(msgspec.Struct, frozen=True):
@@ -47,7 +46,7 @@ def read_target(path: Path, name: str, table: dict[str, Any]) -> TargetSpec:
         CorpusError: It holds a mistake.
     """
     key = f"targets.{name}"
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(TARGET_NAME, name):
         raise mistake(
             path, key, "a target's name has only letters, digits, '.', '_', '-'; rename it"
         )

@@ -106,8 +106,13 @@ class Release(_Part, frozen=True):
             EngineryError: There is no such target; the message says which there are.
         """
         if target not in self.targets:
+            from .corpus_tables import nearest  # only where something is wrong
+
+            guess = nearest(target, self.targets)
+            hint = f"{guess}; " if guess else ""
             raise EngineryError(
-                f"the release has no target {target!r}; it has {', '.join(sorted(self.targets))}"
+                f"the release has no target {target!r}; {hint}it has "
+                f"{', '.join(sorted(self.targets))}"
             )
         return tuple(engine for engine in self.engines if engine.target == target)
 

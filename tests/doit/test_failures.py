@@ -120,7 +120,7 @@ def test_a_description_that_does_not_fit_the_graph(
     ("edit", "words"),
     [
         (("workspace_mb", "workspace"), "corpus: unknown key 'workspace'; did you mean 'workspace_mb'?"),
-        (('runtime = "tensorrt_rtx"', 'runtime = "tensorrt_rtz"'), "targets.rtx.runtime: there is no runtime 'tensorrt_rtz'; known: onnxruntime, tensorrt, tensorrt_rtx"),
+        (('runtime = "tensorrt_rtx"', 'runtime = "tensorrt_rtz"'), "targets.rtx.runtime: there is no runtime 'tensorrt_rtz'; did you mean 'tensorrt_rtx'?; known: onnxruntime, tensorrt, tensorrt_rtx"),
         (("sm = [86, 89]", "sm = [87]"), "targets.rtx: TensorRT-RTX builds nothing for SM 87 (Jetson Orin)"),
         (("sm = [86, 89]", 'sm = 86\njetpack = "6.2"'), "targets.rtx: TensorRT-RTX does not run on Jetson"),
         (("[backbones.plain]", "[backbones.list]"), "backbones.list: 'list' is a command; rename it"),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from .. import atomic
 from .. import release as releases
+from ..corpus_tables import nearest
 from ..engine_job import EngineJob
 from ..errors import EngineryError
 from ..inputs import InputDigests
@@ -59,7 +60,8 @@ class ReleaseCommand(CorpusCommand):
         known = sorted({job.target for job in self.jobs()})
         for name in targets:
             if name not in known:
-                raise EngineryError(f"there is no target {name!r}; known are {', '.join(known)}")
+                hint = nearest(name, known) or f"known are {', '.join(known)}"
+                raise EngineryError(f"there is no target {name!r}; {hint}")
         inputs = InputDigests()
         for job in jobs:
             verdict = job.judge_now(inputs)

@@ -15,11 +15,12 @@ from . import cpu
 ENVIRONMENT = "ENGINERY_HOST"
 _EXAMPLE = f"for example {ENVIRONMENT}='sm=87 jetpack=6.2 trt=10.3.0.30'"
 
-_FORMS = {
+FORMS = {
     "jetpack": (r"\d+\.\d+(?:\.\d+)?", "a JetPack version such as 6.2"),
     "trt": (r"\d+(?:\.\d+){2,3}", "a TensorRT version such as 10.3.0.30"),
     "cpu": (r"[a-z0-9]+(?:[.-][a-z0-9]+)*", "a CPU level such as x86-64-v3"),
 }
+"""Key to its form, and to what that is."""
 
 
 class DeclaredHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +42,7 @@ class DeclaredHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def __post_init__(self) -> None:
         if self.sm is not None:
             canonical_sm(self.sm)
-        for name, (form, what) in _FORMS.items():
+        for name, (form, what) in FORMS.items():
             value = getattr(self, name)
             if value is not None and not re.fullmatch(form, value, re.ASCII):
                 raise ValueError(f"{name} {value!r} is not {what}")

@@ -31,8 +31,12 @@ def load_runtime(name: str) -> Runtime:
         found = {point.name: point for point in points()}
         if name in found:
             return _load(found[name])
+    from ..corpus_tables import nearest  # only where something is wrong
+
     names = ", ".join(sorted(found)) or "none; install enginery itself again"
-    raise RuntimeUnavailableError(f"there is no runtime {name!r}; known: {names}")
+    guess = nearest(name, found)
+    hint = f"{guess}; " if guess else ""
+    raise RuntimeUnavailableError(f"there is no runtime {name!r}; {hint}known: {names}")
 
 
 def known() -> list[str]:
