@@ -68,7 +68,9 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.trt is None:
             self.sm()
-            raise HostError(f"no TensorRT was found: this host is {self}")
+            raise HostError(
+                f"no TensorRT was found: this host is {self}; install it, or declare the host"
+            )
         return HostCapabilities(sm=self.sm(), jetpack=self.jetpack, trt=self.trt)
 
     def sm(self) -> int:

@@ -94,7 +94,7 @@ def rollback(into: Path, *, policy: Policy | None = None) -> Installed:
     """
     site = DeviceFolder(into)
     if site.current is None:
-        raise EngineryError(f"no release is installed in {into}")
+        raise EngineryError(f"no release is installed in {into}; install one, or correct --into")
     with _clearly(into), site.held():
         before = site.previous
         if before is None or before == site.current:
@@ -114,7 +114,7 @@ def installed(into: Path, *, policy: Policy | None = None) -> Installed:
     """
     current = DeviceFolder(into).current
     if current is None:
-        raise EngineryError(f"no release is installed in {into}")
+        raise EngineryError(f"no release is installed in {into}; install one, or correct --into")
     return _verified(current, policy)
 
 

@@ -99,7 +99,7 @@ def test_shapes_come_from_the_graph_the_request_and_names_of_dimensions() -> Non
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [
-        ({}, r"'a' is \['n', 3\] in the model; give its shape"),
+        ({}, r"'a' is \['n', 3\] in the model; add it to a profile"),
         ({"a": [2, 4]}, r"'a' is \['n', 3\] in the model, which the shape \[2, 4\] does not fit"),
         ({"a": [2]}, r"which the shape \[2\] does not fit"),
         ({"x": [2]}, r"no input 'x'; its inputs are a"),
@@ -113,7 +113,7 @@ def test_shapes_that_do_not_fit(shapes: dict[str, list[int]], words: str) -> Non
 
 def test_an_input_of_no_shape_at_all() -> None:
     shapeless = graph(("a", TensorProto.FLOAT, None))
-    with pytest.raises(BackboneSpecError, match="'a' is unknown in the model; give its shape"):
+    with pytest.raises(BackboneSpecError, match="'a' is unknown in the model; add it to a profile"):
         model_inputs(shapeless, {})
     assert model_inputs(shapeless, {"a": [2, 2]})[0].shape == (2, 2)
 
@@ -159,8 +159,8 @@ def test_read_from_npz_and_npy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"image": np.zeros((1, 2))}, "no array 'ids' for that input; has image"),
-        ({}, "no array 'image' for that input; has nothing"),
+        ({"image": np.zeros((1, 2))}, "no array 'ids' for that input; it has image"),
+        ({}, "no array 'image' for that input; it has nothing"),
         ({"x": np.zeros(1)}, "array 'x' is for no input; the model's are image, ids"),
         ({"image": np.zeros((2, 2))}, r"array 'image' has the shape \[2, 2\], .* \[1, 2\]"),
         ({"image": np.zeros((1, 2), np.uint8)}, "array 'image' is uint8, the model takes float32"),

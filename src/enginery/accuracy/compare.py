@@ -216,7 +216,9 @@ def _run(
             for sample in given
         ]
     except _ORT_ERRORS as error:
-        raise EngineBuildError(f"{path.name} cannot be run by onnxruntime: {error}") from error
+        raise EngineBuildError(
+            f"{path.name} cannot be run by onnxruntime: {error}; leave its check out"
+        ) from error
 
 
 def _feeds(
@@ -234,6 +236,6 @@ def _load(path: Path, *, weights: bool) -> onnx.ModelProto:
     try:
         return onnx.load(path, load_external_data=weights)
     except DecodeError as error:
-        raise EngineBuildError(f"{path.name} is no ONNX model: {error}") from error
+        raise EngineBuildError(f"{path.name} is no ONNX model: {error}; export it again") from error
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise EngineBuildError(f"{path.name} cannot be loaded: {error}") from error
+        raise EngineBuildError(f"{path.name} cannot be loaded: {error}; export it again") from error

@@ -126,7 +126,7 @@ def _read(path: Path, inputs: Sequence[ModelInput]) -> Sample:
         if name not in arrays:
             found = ", ".join(sorted(arrays)) or "nothing"
             raise EngineBuildError(
-                f"{path}: there is no array {name!r} for that input; has {found}"
+                f"{path}: there is no array {name!r} for that input; it has {found}"
             )
     if unknown := sorted(set(arrays) - set(names)):
         raise EngineBuildError(
@@ -197,7 +197,8 @@ def _dtype(value: ValueInfoProto) -> np.dtype[Any]:
     kind = value.type.tensor_type.elem_type
     if kind in {TensorProto.UNDEFINED, TensorProto.STRING}:
         raise _spec_error(
-            f"input {value.name!r} is no tensor of numbers; such a model cannot be compared"
+            f"input {value.name!r} is no tensor of numbers; such a model cannot be compared; "
+            "leave its check out"
         )
     return np.dtype(helper.tensor_dtype_to_np_dtype(kind))
 
@@ -227,9 +228,7 @@ def _shape(
         return tuple(given)
     found = tuple(dim.dim_value or sizes.get(dim.dim_param, 0) for dim in dims)
     if not has_shape or 0 in found:
-        raise _spec_error(
-            f"input {value.name!r} is {declared} in the model; give its shape to compare with"
-        )
+        raise _spec_error(f"input {value.name!r} is {declared} in the model; add it to a profile")
     return found
 
 

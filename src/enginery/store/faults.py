@@ -131,7 +131,8 @@ def _because(error: Exception) -> str:
         return f"the proxy is of no help: {_because(error.original_error)}"
     if isinstance(error, SSLError):
         found = re.search(r"certificate verify failed: ([\w ']+)", str(error))
-        return f"TLS failed: {found[1].strip() if found else 'nothing in common'}"
+        words = found[1].strip() if found else "no version in common; is the port right?"
+        return f"TLS failed: {words}"
     cause = error.__cause__
     if type(error) is NewConnectionError and isinstance(cause, OSError) and cause.strerror:
         return f"no connection ({cause.strerror}): is it up, is there a network?"
