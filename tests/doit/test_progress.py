@@ -20,6 +20,17 @@ def test_a_short_build_is_silent_and_a_long_one_speaks_now_and_then() -> None:
     ]
 
 
+def test_how_long_it_has_taken_against_earlier_builds() -> None:
+    now = [0.0]
+    said: list[str] = []
+    show = SlowBuild(
+        "vit", said.append, lambda: now[0], against=lambda s: f"{s:.0f} s of about 40 s"
+    )
+    now[0] = 12.0
+    show(BuildProgress("Building", None, 1, 3, done=False))
+    assert said == ["vit: Building, 1 of 3 steps, 12 s of about 40 s"]
+
+
 def test_a_phase_without_steps() -> None:
     now = [0.0]
     said: list[str] = []

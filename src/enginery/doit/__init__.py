@@ -19,12 +19,12 @@ __all__ = ["doit_config", "engine_tasks"]
 
 
 def doit_config(**settings: Any) -> dict[str, Any]:
-    """`DOIT_CONFIG` for a dodo.py: doit's own settings, with a database that cannot fail a run.
+    """`DOIT_CONFIG` for a dodo.py: a database that cannot fail a run, and the live view.
 
     Args:
         settings: Settings of doit that are added or take precedence, as its manual has them.
     """
-    return {"backend": "enginery", **settings}
+    return {"backend": "enginery", "reporter": "enginery", **settings}
 
 
 def engine_tasks(corpus: str | Path) -> Iterator[Any]:

@@ -20,11 +20,13 @@ from ..corpus_backbones import CorpusBackbone
 from ..engine_job import EngineJob, UnknownEngine
 from ..errors import BackboneSpecError, ElsewhereError, EngineryError
 from ..publish import remove
+from . import wire
 from .elsewhere import fail_or_leave_out
 
 if TYPE_CHECKING:
     import logging
 
+    from ..build import EngineCompileResult
     from ..step import Step
 
 
@@ -41,9 +43,13 @@ class BuildEngine(msgspec.Struct, frozen=True):
 
     def __call__(self) -> BaseFail | str | None:
         """Build the engine; its digest, or what went wrong as doit's failure or error."""
+        with wire.of_task(self.job.task):
+            return self._make()
+
+    def _make(self) -> BaseFail | str | None:
         from ..compiler import EngineCompiler
-        from ..digest import short
         from ..runtimes import load_runtime
+        from .estimates import Estimate
         from .progress import SlowBuild
 
         failure = None if self.job.elsewhere else self._unchecked()
@@ -51,8 +57,8 @@ class BuildEngine(msgspec.Struct, frozen=True):
             return failure
         compiler = EngineCompiler(
             inference_runtime=load_runtime(self.job.runtime),
-            logger=_logger(),
-            progress=SlowBuild(self.job.task, _say),
+            logger=_telling_logger(),
+            progress=SlowBuild(self.job.task, _say, against=Estimate(self.job)),
             store=self.job.store,
         )
         try:
@@ -64,15 +70,7 @@ class BuildEngine(msgspec.Struct, frozen=True):
         failure = self._unchecked() if self.job.elsewhere else None
         if failure is not None:
             return failure
-        path = result.entry.engine_path
-        what = f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {short(result.entry.sha256_hex)}"
-        store = result.entry.extras.get("restored_from")
-        if store:
-            sys.stdout.write(f"{what}, restored from {store}\n")
-        elif result.compile_duration_s is None:
-            sys.stdout.write(f"{what}, fresh already\n")
-        else:
-            sys.stdout.write(f"{what}, built in {result.compile_duration_s:.1f} s\n")
+        _say_what_came_of(self.job, result)
         return result.entry.sha256_hex
 
     def _unchecked(self) -> BaseFail | None:
@@ -91,6 +89,24 @@ class BuildEngine(msgspec.Struct, frozen=True):
             f"{job.task}: its lowered model has no passing check ({verdict.reason}), which "
             f"require_check demands; see: doit check:{job.name}"
         )
+
+
+def _say_what_came_of(job: EngineJob, result: EngineCompileResult) -> None:
+    from ..digest import short
+
+    path, digest = result.entry.engine_path, result.entry.sha256_hex
+    size = path.stat().st_size
+    what = f"{path.name}: {size / 1e6:.1f} MB, {short(digest)}"
+    store = result.entry.extras.get("restored_from")
+    seconds = result.compile_duration_s
+    if store:
+        sys.stdout.write(f"{what}, restored from {store}\n")
+    elif seconds is None:
+        sys.stdout.write(f"{what}, fresh already\n")
+    else:
+        wire.tell("c10.engine.build.finish", model=job.name, engine_path=str(path),
+                  duration_s=round(seconds, 3), sha256=digest, size=size)  # fmt: skip
+        sys.stdout.write(f"{what}, built in {seconds:.1f} s\n")
 
 
 class LowerModel(msgspec.Struct, frozen=True):
@@ -138,9 +154,10 @@ def restored(job: EngineJob) -> bool:
     from ..runtimes import load_runtime
 
     compiler = EngineCompiler(
-        inference_runtime=load_runtime(job.runtime), logger=_logger(), store=job.store
+        inference_runtime=load_runtime(job.runtime), logger=_telling_logger(), store=job.store
     )
-    result = compiler.restore(job.request)
+    with wire.of_task(job.task):
+        result = compiler.restore(job.request)
     if result is None:
         return False
     store = result.entry.extras.get("restored_from")
@@ -185,7 +202,11 @@ class Calibrate(msgspec.Struct, frozen=True):
 
     def __call__(self) -> BaseFail | None:
         """Compute the cache; what went wrong comes back as doit's failure or error."""
-        return _make(self.backbone, self.corpus_path, partial(calibration, self.backbone, _say))
+        from .step_tasks import CALIBRATE
+
+        with wire.of_task(f"{CALIBRATE}:{self.backbone.spec.model_name}"):
+            how = partial(calibration, self.backbone, _show)
+            return _make(self.backbone, self.corpus_path, how)
 
 
 def calibration(backbone: CorpusBackbone, show: Callable[[str], None] | None = None) -> Step:
@@ -262,7 +283,7 @@ def _forget(job: EngineJob) -> None:
 
 
 def _lowering(job: EngineJob) -> Step:
-    return job.plan.lowering(_logger().warning)
+    return job.plan.lowering(_telling_logger().warning)
 
 
 def _make(backbone: CorpusBackbone, corpus: Path, step: Callable[[], Step]) -> BaseFail | None:
@@ -273,6 +294,14 @@ def _make(backbone: CorpusBackbone, corpus: Path, step: Callable[[], Step]) -> B
     except (EngineryError, OSError) as error:
         return _failure(backbone, corpus, error)
     return None
+
+
+def _show(text: str) -> None:
+    """Say how far a step is: in its row where there is one, else in a line."""
+    if wire.is_live():
+        wire.tell("c10.task.note", text=text)
+    else:
+        _say(text)
 
 
 def _say(text: str) -> None:
@@ -289,28 +318,8 @@ def _failure(backbone: CorpusBackbone, corpus: Path, error: Exception) -> BaseFa
     return TaskFailed(f"{name}: {error}")
 
 
-def _logger() -> logging.Logger:
-    import logging
+def _telling_logger() -> logging.Logger:
+    """A logger whose events are told to whoever shows the run, and then go to `enginery`."""
+    from .log_records import TellingLogger
 
-    logger = logging.getLogger("enginery")
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler(_TaskStderr())
-        handler.addFilter(_is_for_a_person)
-        handler.setLevel(logging.WARNING)
-        logger.addHandler(handler)
-    return logger
-
-
-class _TaskStderr:
-    """Standard error as it is at the time: doit replaces it while a task runs."""
-
-    def write(self, text: str) -> None:
-        sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-def _is_for_a_person(record: logging.LogRecord) -> bool:
-    # doit reports a task's failure itself.
-    return getattr(record, "kind", None) != "c10.engine.compile.error"
+    return TellingLogger()

@@ -27,6 +27,10 @@ _OURS = frozenset(
 COMMANDS = _DOITS | _OURS
 """doit's commands and ours; no task can have such a name."""
 
+ENDED, EVENT_FILES, UNHEARD = "_enginery_ended", "_enginery_event_files", "_enginery_unheard"
+"""What is shared: that the end of the run was told, the file of `--json`, and whether the actions
+run in processes that cannot tell what they do."""
+
 
 def shared(name: str, empty: _T) -> _T:
     """What all corpora of a dodo.py share; doit has one dependency manager for a run."""
@@ -69,7 +73,11 @@ def _end_quietly_on_ctrl_c(
 ) -> None:
     """Say one line on Ctrl-C, which doit lets end it with a traceback of its own inside."""
     if issubclass(kind, KeyboardInterrupt):
-        sys.stderr.write("\ninterrupted; engines that were finished stay, run again to go on\n")
+        # Where nothing was told since, the terminal's ^C stands in this line.
+        begin = "" if shared(ENDED, []) else "\n"
+        sys.stderr.write(
+            f"{begin}interrupted; engines that were finished stay, run again to go on\n"
+        )
     else:
         show(kind, error, traceback)
 
