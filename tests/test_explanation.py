@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from pathlib import Path
 
 import msgspec
 import onnx_models
@@ -13,7 +12,7 @@ from conftest import Project, flip_bit
 from enginery import provenance
 from enginery.corpus import read_corpus
 from enginery.digest import sha256_file
-from enginery.explanation import Explanation, InputState, explain, input_paths, sharing
+from enginery.explanation import Explanation, InputState, explain, input_paths, users_of_inputs
 from enginery.inputs import InputDigests
 from enginery.jobs import corpus_jobs
 from enginery.recipe import Change
@@ -164,10 +163,11 @@ def test_a_malformed_provenance_says_nothing_of_before(project: Project) -> None
 def test_what_shares_a_file(project: Project) -> None:
     project.edit("corpus.toml", 'onnx = "half.onnx"', 'onnx = "plain.onnx"')
     jobs = corpus_jobs(read_corpus(project.path / "corpus.toml")).engines
-    shared = sharing(Path(project.path / "plain.onnx"), jobs)
-    assert [job.task for job in shared] == ["plain", "half"]
+    users = users_of_inputs(jobs, InputDigests())
+    assert users[project.path / "plain.onnx"] == ["plain", "half"]
+    assert users[project.path / "weights.bin"] == ["external"]
     (external,) = (job for job in jobs if job.task == "external")
-    assert input_paths(external) == {
+    assert input_paths(external, InputDigests()) == {
         "onnx": project.path / "external.onnx",
         "external_data/weights.bin": project.path / "weights.bin",
     }
@@ -187,3 +187,14 @@ def test_a_store_that_has_it_and_one_that_was_told_not_to(
     answer = explained(project, "plain").store
     assert answer is not None
     assert not answer.has
+
+
+def test_external_data_is_looked_for_once(project: Project) -> None:
+    """Whoever has hashed an ONNX knows what it names, even where its data went."""
+    known = InputDigests()
+    onnx = project.path / "external.onnx"
+    assert known.external_data(onnx) == ("weights.bin",)
+    (project.path / "weights.bin").unlink()
+    assert known.external_data(onnx) == ("weights.bin",)
+    onnx_models.write_small(onnx, seed=3)
+    assert known.external_data(onnx) == ()

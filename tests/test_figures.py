@@ -6,14 +6,20 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from enginery.figures import age, duration, megabytes, moment
+from enginery.figures import IN_THE_FUTURE, age, duration, megabytes, moment
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize(
     ("size", "said"),
-    [(0, "0.0 MB"), (437, "0.4 kB"), (403_356, "0.4 MB"), (812_400_000, "812.4 MB")],
+    [
+        (0, "0.0 MB"),
+        (11, "11 B"),
+        (437, "0.4 kB"),
+        (403_356, "0.4 MB"),
+        (812_400_000, "812.4 MB"),
+    ],
 )
 def test_sizes(size: int, said: str) -> None:
     assert megabytes(size) == said
@@ -32,6 +38,11 @@ def test_sizes(size: int, said: str) -> None:
         (3600 + 29, "1 h"),
         (7260, "2 h 1 min"),
         (7199, "2 h"),
+        (86_340, "23 h 59 min"),
+        (86_399, "1 d"),
+        (90_000, "1 d 1 h"),
+        (172_799, "2 d"),
+        (400 * 86_400, "400 d"),
     ],
 )
 def test_durations(seconds: float, said: str) -> None:
@@ -40,10 +51,15 @@ def test_durations(seconds: float, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("ago", "said"),
-    [(-5, "now"), (0.5, "now"), (5, "5 s"), (61, "1 min"), (7300, "2 h"), (3 * 86400, "3 d")],
+    [(-0.5, "now"), (0.5, "now"), (5, "5 s"), (61, "1 min"), (7300, "2 h"), (3 * 86400, "3 d")],
 )
 def test_ages(ago: float, said: str) -> None:
     assert age(NOW - timedelta(seconds=ago), NOW) == said
+
+
+@pytest.mark.parametrize("seconds", [1.5, 7200, 400 * 86_400])
+def test_a_moment_that_is_to_come(seconds: float) -> None:
+    assert age(NOW + timedelta(seconds=seconds), NOW) == IN_THE_FUTURE
 
 
 def test_a_moment_names_its_zone() -> None:

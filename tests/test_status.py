@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
+from artifacts import replace_by
 from conftest import Project, flip_bit
+from keys import make_pair
 
 from enginery.corpus import read_corpus
 from enginery.engine_job import EngineJob
+from enginery.inputs import InputDigests
 from enginery.jobs import corpus_jobs
-from enginery.status import Condition, EngineStatus, survey
+from enginery.provenance import path_for as provenance_of
+from enginery.status import Condition, EngineStatus, Signature, survey
+from enginery.status_document import counts, engine_document
 
 
 def states(project: Project) -> dict[str, EngineStatus]:
@@ -68,3 +77,78 @@ def test_what_is_left_out(project: Project) -> None:
     assert isinstance(job, EngineJob)
     job.plan.path.write_bytes(b"something else")
     assert not states(project)["plain:orin-fp32"].left_out
+
+
+def _flip(engine: Path) -> None:
+    flip_bit(engine)
+
+
+def _lose_the_sidecar(engine: Path) -> None:
+    Path(f"{engine}.sha256").unlink()
+
+
+def _garble_the_provenance(engine: Path) -> None:
+    provenance_of(engine).write_text("[]")
+
+
+def _lose_the_model(engine: Path) -> None:
+    (engine.parents[1] / "plain.onnx").unlink()
+
+
+def signed(project: Project) -> Path:
+    make_pair(project.path)
+    project.edit("corpus.toml", "[corpus]", '[trust]\nkeys = ["team.pub.pem"]\n[corpus]')
+    assert project.doit("sign", "--key", "team.pem").returncode == 0
+    assert states(project)["plain"].signature is Signature.VALID
+    return project.engine("plain")
+
+
+@pytest.mark.parametrize(
+    "damage", [_flip, _lose_the_sidecar, _garble_the_provenance, _lose_the_model]
+)
+def test_no_signature_is_valid_for_bytes_that_nobody_knows(project: Project, damage: Any) -> None:
+    engine = signed(project)
+    damage(engine)
+    assert states(project)["plain"].signature is Signature.UNCHECKED
+    Path(f"{engine}.dsse.json").unlink()
+    assert states(project)["plain"].signature is Signature.NONE
+
+
+def test_an_engine_that_is_not_there_has_no_signature(project: Project) -> None:
+    signed(project).unlink()
+    assert states(project)["plain"].signature is Signature.NONE
+
+
+def test_a_signature_of_a_stale_engine(project: Project) -> None:
+    signed(project)
+    project.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    plain = states(project)["plain"]
+    assert (plain.condition, plain.signature) == (Condition.STALE, Signature.VALID)
+
+
+def test_nothing_is_said_of_a_file_that_is_not_there(project: Project) -> None:
+    whole = counts(states(project).values())
+    seconds = states(project)["plain"].build_s
+    size = project.engine("plain").stat().st_size
+    project.engine("plain").unlink()
+    found = states(project)
+    plain = found["plain"]
+    assert plain.statement is not None
+    assert (plain.size, plain.built_on, plain.build_s) == (None, None, None)
+    document = engine_document(plain, InputDigests())
+    assert (document.sha256, document.fingerprint, document.inputs) == (None, None, None)
+    assert (document.built_on, document.build_s) == (None, None)
+    assert document.fingerprint_now is not None
+    left = counts(found.values())
+    assert left.size == whole.size - size
+    assert left.build_s == pytest.approx(whole.build_s - (seconds or 0), abs=2e-3)
+    assert left.build_s < whole.build_s
+
+
+@pytest.mark.parametrize("kind", ["directory", "symlink", "dangling symlink", "FIFO"])
+def test_what_is_no_file_has_no_size(project: Project, kind: str) -> None:
+    replace_by(kind, project.engine("plain"))
+    found = states(project)
+    plain = found["plain"]
+    assert (plain.condition, plain.size, plain.build_s) == (Condition.DAMAGED, None, None)
+    assert counts(found.values()).size == sum(one.size or 0 for one in found.values())

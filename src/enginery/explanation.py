@@ -18,7 +18,6 @@ from .config import PrecisionMode
 from .digest import sha256_file
 from .engine_job import EngineJob, UnknownEngine
 from .errors import EngineryError, IrregularFileError, SignatureError
-from .external_data import external_data_locations
 from .inputs import InputDigests
 from .recipe import EXTERNAL, Change, Recipe, changes
 from .sidecar import Sha256Sidecar
@@ -124,9 +123,8 @@ class ReadableInputs(InputDigests):
 
     def of_model(self, onnx_path: Path) -> dict[str, str]:
         """Role to digest of the ONNX and of its external data."""
-        found = {"onnx": self.of_data(onnx_path)}
-        for role, path in _external_data(onnx_path).items():
-            found[role] = self.of_data(path)
+        paths = {**_external_data(onnx_path, self._known), "onnx": onnx_path}
+        found = {role: self.of_data(path) for role, path in paths.items()}
         return {role: digest for role, digest in found.items() if digest}
 
     def of_calibration(self, path: Path) -> str:
@@ -158,21 +156,26 @@ def explain(status: EngineStatus, known: InputDigests) -> Explanation:
     readable = ReadableInputs(known)
     found = job.plan.recipe(readable)
     recipe = msgspec.structs.replace(found, inputs={r: d for r, d in found.inputs.items() if d})
-    before = status.statement and _comparable(status.statement.recipe, recipe)
+    before = _comparable(status.statement.recipe, recipe) if status.statement else None
     fingerprint = recipe.fingerprint if readable.complete else None
     return Explanation(
         status=status,
         recipe=recipe,
         fingerprint=fingerprint,
         changes=tuple(changes(before, recipe)) if before else (),
-        inputs=tuple(_inputs(job, before.inputs if before else {}, recipe.inputs)),
+        inputs=tuple(_inputs(job, input_paths(job, known), before, recipe)),
         digests=_digests(status, job),
         store=None if status.fresh or not fingerprint else in_store(job, recipe),
     )
 
 
-def input_paths(job: EngineJob) -> dict[str, Path]:
-    """Role to file of every input of now, whether it is there or not."""
+def input_paths(job: EngineJob, known: InputDigests) -> dict[str, Path]:
+    """Role to file of every input of now, whether it is there or not.
+
+    Args:
+        job: The engine.
+        known: What is known of the inputs already.
+    """
     spec, cache = job.plan.spec, job.request.calibration_path
     needed = cache and (job.request.precision is PrecisionMode.INT8 or cache.exists())
     plugins = {
@@ -181,15 +184,19 @@ def input_paths(job: EngineJob) -> dict[str, Path]:
     }
     return {
         "onnx": spec.onnx_path,
-        **_external_data(spec.onnx_path),
+        **_external_data(spec.onnx_path, known),
         **({"calibration": cache} if cache and needed else {}),
         **plugins,
     }
 
 
-def sharing(path: Path, jobs: Iterable[EngineJob]) -> Iterator[EngineJob]:
-    """Those engines that a file is an input of."""
-    return (job for job in jobs if path in input_paths(job).values())
+def users_of_inputs(jobs: Iterable[EngineJob], known: InputDigests) -> dict[Path, list[str]]:
+    """Every input to the tasks of the engines that it is an input of, in their order."""
+    found: dict[Path, list[str]] = {}
+    for job in jobs:
+        for path in dict.fromkeys(input_paths(job, known).values()):
+            found.setdefault(path, []).append(job.task)
+    return found
 
 
 def in_store(job: EngineJob, recipe: Recipe) -> StoreAnswer | None:
@@ -231,16 +238,18 @@ def _comparable(before: Recipe, now: Recipe) -> Recipe:
     return msgspec.structs.replace(before, inputs=inputs)
 
 
-def _external_data(onnx_path: Path) -> dict[str, Path]:
+def _external_data(onnx_path: Path, known: InputDigests) -> dict[str, Path]:
     try:
-        locations = external_data_locations(onnx_path)
-    except (OSError, ValueError, IrregularFileError):
+        locations = known.external_data(onnx_path)
+    except (OSError, ValueError, EngineryError):
         return {}
     return {EXTERNAL + location: onnx_path.parent / location for location in locations}
 
 
-def _inputs(job: EngineJob, old: dict[str, str], new: dict[str, str]) -> Iterator[InputFile]:
-    paths = input_paths(job)
+def _inputs(
+    job: EngineJob, paths: dict[str, Path], before: Recipe | None, now: Recipe
+) -> Iterator[InputFile]:
+    old, new = before.inputs if before else {}, now.inputs
     for role in (*paths, *(role for role in old if role not in paths)):
         path = paths.get(role) or _former_path(job, role)
         size, modified = _stat(path)

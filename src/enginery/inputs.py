@@ -79,6 +79,16 @@ class InputDigests:
             ) from error
         return {"onnx": entry.sha256, **dict(self._external(onnx_path, entry.external_data or ()))}
 
+    def external_data(self, onnx_path: Path) -> tuple[str, ...]:
+        """Locations of the external data that an ONNX names; its own files are not read.
+
+        Raises:
+            EngineryError: The ONNX is no regular file.
+            OSError: It is missing or cannot be read.
+            ValueError: Its path is none.
+        """
+        return self._entry(onnx_path, scan=True).external_data or ()
+
     def of_calibration(self, path: Path) -> str:
         """Digest of a calibration cache.
 

@@ -179,10 +179,7 @@ def write_statement(
                 build_type=BUILD_TYPE,
                 external_parameters=ExternalParameters(recipe=recipe),
                 internal_parameters=InternalParameters(fingerprint=recipe.fingerprint),
-                resolved_dependencies=tuple(
-                    Descriptor(name=name, digest=DigestSet(digest))
-                    for name, digest in dependencies.items()
-                ),
+                resolved_dependencies=_dependencies(dependencies),
             ),
             run_details=RunDetails(
                 builder=Builder(id=BUILDER_ID, version=dict(versions)),
@@ -193,7 +190,33 @@ def write_statement(
             ),
         ),
     )
-    return msgspec.json.format(msgspec.json.encode(statement), indent=2) + b"\n"
+    return _encoded(statement)
+
+
+def renamed(
+    statement: Statement, path: Path, sha256_hex: str, *, dependencies: Mapping[str, str]
+) -> bytes:
+    """The provenance document of an artifact that is another one's bytes under its own name.
+
+    What made those bytes, and when, is what the other's statement says.
+
+    Args:
+        statement: The provenance of the other.
+        path: The artifact.
+        sha256_hex: Digest of its bytes.
+        dependencies: File name to digest of every input.
+    """
+    predicate = statement.predicate
+    definition = msgspec.structs.replace(
+        predicate.build_definition, resolved_dependencies=_dependencies(dependencies)
+    )
+    return _encoded(
+        msgspec.structs.replace(
+            statement,
+            subject=(Descriptor(name=path.name, digest=DigestSet(sha256_hex)),),
+            predicate=msgspec.structs.replace(predicate, build_definition=definition),
+        )
+    )
 
 
 def read(path: Path) -> Statement:
@@ -241,6 +264,14 @@ def parse(document: bytes, artifact: str) -> Statement:
     if not named <= set(statement.recipe.inputs.values()):
         raise ProvenanceError(f"{name} is malformed: its dependencies are not its recipe's inputs")
     return statement
+
+
+def _dependencies(files: Mapping[str, str]) -> tuple[Descriptor, ...]:
+    return tuple(Descriptor(name=name, digest=DigestSet(digest)) for name, digest in files.items())
+
+
+def _encoded(statement: Statement) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(statement), indent=2) + b"\n"
 
 
 def _milliseconds(moment: datetime) -> datetime:

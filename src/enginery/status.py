@@ -7,6 +7,7 @@ is changed, and nothing that lies on the disk raises.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import Enum
@@ -59,8 +60,9 @@ class EngineStatus(msgspec.Struct, frozen=True):
         reason: Why it is not fresh, and then why it cannot be built here; "fresh" where it is.
         verdict: What the checker found; None where the hardware is not known, so that there is
             no file to look at.
-        size: Bytes of the file that is there, whether it is believed or not; or None.
-        statement: The provenance of that file, as far as it can be read; believed where the
+        size: Bytes of the file that is there, whether it is believed or not; None where there is
+            none, or what is there is no file.
+        statement: The provenance that is there, as far as it can be read; believed where the
             engine is fresh or unsigned.
         signature: What is known of its signature; keys are those of the corpus's policy.
     """
@@ -91,14 +93,19 @@ class EngineStatus(msgspec.Struct, frozen=True):
         return job.precision if isinstance(job, UnknownEngine) else job.request.precision
 
     @property
+    def of_file(self) -> Statement | None:
+        """The provenance where there is a file that it can be about."""
+        return None if self.size is None else self.statement
+
+    @property
     def built_on(self) -> datetime | None:
         """When the file that is there was finished."""
-        return None if self.statement is None else self.statement.built_on
+        return self.of_file.built_on if self.of_file else None
 
     @property
     def build_s(self) -> float | None:
-        """For how many seconds it was built."""
-        return None if self.statement is None else self.statement.build_s
+        """For how many seconds the file that is there was built."""
+        return self.of_file.build_s if self.of_file else None
 
 
 _CONDITIONS = {
@@ -111,6 +118,9 @@ _CONDITIONS = {
     Fault.CHECK: Condition.STALE,
     Fault.SIGNATURE: Condition.UNSIGNED,
 }
+
+_NOT_HASHED = (Fault.SIDECAR, Fault.PROVENANCE, Fault.INPUT)
+"""Faults with which nobody knows whether the engine's bytes are those that were signed."""
 
 
 def survey(
@@ -148,15 +158,16 @@ def _status(job: EngineJob, verdict: Verdict) -> EngineStatus:
         verdict=verdict,
         size=_size(job),
         statement=statement,
-        signature=_signature(job, statement),
+        signature=_signature(job, verdict.fault, statement),
     )
 
 
 def _size(job: EngineJob) -> int | None:
     try:
-        return os.lstat(job.plan.path).st_size
+        info = os.lstat(job.plan.path)
     except OSError:
         return None
+    return info.st_size if stat.S_ISREG(info.st_mode) else None
 
 
 def _readable(job: EngineJob) -> Statement | None:
@@ -166,11 +177,11 @@ def _readable(job: EngineJob) -> Statement | None:
         return None
 
 
-def _signature(job: EngineJob, statement: Statement | None) -> Signature:
-    if not os.path.lexists(envelope_path(job.plan.path)):
+def _signature(job: EngineJob, fault: Fault, statement: Statement | None) -> Signature:
+    if fault is Fault.ABSENT or not os.path.lexists(envelope_path(job.plan.path)):
         return Signature.NONE
     policy = job.store.policy
-    if statement is None or not policy.keys:
+    if fault in _NOT_HASHED or statement is None or not policy.keys:
         return Signature.UNCHECKED
     from .errors import SignatureError
     from .trust import Policy, check_beside

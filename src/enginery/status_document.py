@@ -81,7 +81,7 @@ class StatusDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 def engine_document(status: EngineStatus, known: InputDigests) -> EngineDocument:
     """The document of one engine."""
-    job, statement = status.job, status.statement
+    job, statement = status.job, status.of_file
     return EngineDocument(
         corpus=text_of(job.corpus_path),
         task=job.task,
@@ -108,7 +108,10 @@ def engine_document(status: EngineStatus, known: InputDigests) -> EngineDocument
 
 
 def counts(states: Iterable[EngineStatus]) -> CountsDocument:
-    """How many there are of each kind; one that is left out counts as that and nothing else."""
+    """How many there are of each kind; one that is left out counts as that and nothing else.
+
+    Size and build time are those of the files that are there.
+    """
     found = list(states)
     kinds = ["left_out" if one.left_out else one.condition.value for one in found]
     return CountsDocument(

@@ -163,6 +163,24 @@ def test_elsewhere_and_left_out(project: Project) -> None:
     assert (orin["left_out"], orin["built_here"], orin["condition"]) == (True, False, "elsewhere")
 
 
+def test_what_is_said_of_an_engine_that_went_and_one_of_tomorrow(project: Project) -> None:
+    whole = document(project)["counts"]
+    project.engine("plain").unlink()
+    half = provenance_of(project.engine("half"))
+    half.write_bytes(re.sub(rb'("finishedOn": ")2', rb"\g<1>3", half.read_bytes()))
+    shown = rows(project)
+    assert shown["plain"].split()[4:8] == ["-", "-", "-", "-"]
+    assert re.search(r"B +in the future +\d+ d", shown["half"])
+    found = document(project)
+    (plain,) = (one for one in found["engines"] if one["task"] == "plain")
+    for field in ("size", "sha256", "fingerprint", "inputs", "built_on", "build_s"):
+        assert plain[field] is None, field
+    assert found["counts"]["size"] == sum(one["size"] or 0 for one in found["engines"])
+    assert found["counts"]["size"] < whole["size"]
+    seconds = sum(one["build_s"] or 0 for one in found["engines"])
+    assert found["counts"]["build_s"] == pytest.approx(seconds)
+
+
 def test_check(project: Project) -> None:
     run = project.doit("corpus", "--check")
     assert run.returncode == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -10,7 +12,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from conftest import Project, flip_bit
 
-from enginery.report.task_graph import Graph, Node, reduced, write_graph
+from enginery.errors import EngineryError
+from enginery.report.task_graph import Graph, Node, drawn, reduced
 
 
 def texts(svg: Path) -> dict[str, str]:
@@ -119,7 +122,7 @@ def test_the_suffix_says_what_it_is(project: Project, name: str, begin: bytes) -
 def test_an_unknown_suffix(project: Project) -> None:
     run = project.doit("graph", "-o", "g.jpeg")
     assert run.returncode == 1
-    assert run.stderr == "ERROR: g.jpeg: nothing is drawn under this suffix; use one of .dot, .gv, .pdf, .png, .svg\n"  # fmt: skip
+    assert run.stderr == "ERROR: g.jpeg: nothing is written under this suffix; use one of .dot, .gv, .pdf, .png, .svg\n"  # fmt: skip
 
 
 def test_without_graphviz_the_text_is_still_to_be_had(
@@ -132,6 +135,32 @@ def test_without_graphviz_the_text_is_still_to_be_had(
     assert "-o graph.dot" in run.stderr
     assert not (project.path / "graph.svg").exists()
     assert project.doit("graph", "-o", "graph.dot").returncode == 0
+
+
+def test_what_dot_says_is_told_and_not_how_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dot = tmp_path / "dot"
+    dot.write_text("#!/bin/sh\ncat > /dev/null\necho 'no such\nfont' >&2\nexit 4\n")
+    dot.chmod(dot.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    said = "Graphviz's program dot failed: no such font; write the text alone with -o graph.dot to try it"
+    with pytest.raises(EngineryError) as caught:
+        drawn(Graph((Node("a", "a"),), ()), ".svg")
+    assert str(caught.value) == said
+    dot.write_text("#!/bin/sh\ncat > /dev/null\nexit 4\n")
+    with pytest.raises(EngineryError, match="dot failed: its exit code is 4"):
+        drawn(Graph((Node("a", "a"),), ()), ".svg")
+
+
+def test_a_model_is_not_replaced_whatever_it_is_called(project: Project) -> None:
+    (project.path / "plain.onnx").rename(project.path / "plain.svg")
+    project.edit("corpus.toml", '"plain.onnx"', '"plain.svg"')
+    before = (project.path / "plain.svg").read_bytes()
+    run = project.doit("graph", "-o", "plain.svg")
+    assert run.returncode == 1
+    assert run.stderr == "ERROR: plain.svg is a file of the corpus; name another with -o\n"
+    assert (project.path / "plain.svg").read_bytes() == before
 
 
 ODD = [
@@ -149,20 +178,22 @@ ODD = [
 
 def test_odd_names_are_text(tmp_path: Path) -> None:
     nodes = tuple(Node(name, name, "fresh") for name in ODD)
-    write_graph(Graph(nodes, tuple((ODD[0], name) for name in ODD[1:])), tmp_path / "g.svg")
+    edges = tuple((ODD[0], name) for name in ODD[1:])
+    (tmp_path / "g.svg").write_bytes(drawn(Graph(nodes, edges), ".svg"))
     found = texts(tmp_path / "g.svg")
     expected = {name.replace("\n", "\ufffd") for name in ODD if name}
     assert expected <= found.keys()
-    write_graph(
-        Graph(tuple(Node(name, name, file=True) for name in ODD), ()), tmp_path / "files.svg"
-    )
+    files = tuple(Node(name, name, file=True) for name in ODD)
+    (tmp_path / "files.svg").write_bytes(drawn(Graph(files, ()), ".svg"))
     assert expected <= texts(tmp_path / "files.svg").keys()
-    write_graph(Graph(nodes, ()), tmp_path / "g.dot")
+    (tmp_path / "g.dot").write_bytes(drawn(Graph(nodes, ()), ".dot"))
     subprocess.run(["dot", "-Tsvg", tmp_path / "g.dot"], check=True, capture_output=True)
 
 
 def test_edges_that_a_longer_way_says_are_left_out() -> None:
     assert reduced([("a", "c"), ("a", "b"), ("b", "c"), ("a", "c")]) == (("a", "b"), ("b", "c"))
     assert reduced([("a", "b"), ("a", "c")]) == (("a", "b"), ("a", "c"))
-    chain = [(str(n), str(n + 1)) for n in range(500)]
+    chain = [(str(n), str(n + 1)) for n in range(3000)]
     assert reduced([*chain, ("0", "400")]) == tuple(chain)
+    circle = (("a", "b"), ("b", "a"))
+    assert reduced(circle) == circle

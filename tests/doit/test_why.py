@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import pstats
 import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,16 @@ import onnx_models
 import pytest
 from conftest import Project, flip_bit
 from keys import make_pair
+from msgspec import structs
 
+from enginery.corpus import read_corpus
 from enginery.digest import sha256_file, short
+from enginery.engine_job import EngineJob
+from enginery.inputs import InputDigests
+from enginery.jobs import corpus_jobs
 from enginery.provenance import path_for as provenance_of
+from enginery.provenance import write_statement
+from enginery.store.layout import LocalStore
 
 ORIN = """\
 [targets.orin]
@@ -67,6 +76,13 @@ def test_a_fresh_engine(project: Project) -> None:
         assert re.search(rf"{name}: {short(sha256_file(project.path / name))}, .* written", said)
     assert "next" not in said
     assert "to do" not in said
+
+
+def test_a_clock_that_was_wrong(project: Project) -> None:
+    document_path = provenance_of(project.engine("plain"))
+    later = re.sub(rb'("finishedOn": ")2', rb"\g<1>3", document_path.read_bytes())
+    document_path.write_bytes(later)
+    assert re.search(r"built 3\d{3}-.* \(in the future\) in \d+ d", why(project, "plain"))
 
 
 def test_a_changed_onnx(project: Project) -> None:
@@ -150,6 +166,151 @@ def test_tasks_of_ones_own(project: Project) -> None:
     assert "then, as they use it: publish, hash" in why(project, "plain")
 
 
+def test_users_of_users(project: Project) -> None:
+    with (project.path / "dodo.py").open("a") as dodo:
+        dodo.write(
+            "def task_ship():\n"
+            "    return {'actions': ['true'], 'task_dep': ['publish']}\n"
+            "def task_publish():\n"
+            "    return {'actions': ['true'], 'task_dep': ['both']}\n"
+            "def task_both():\n"
+            "    return {'actions': None, 'task_dep': ['plain', 'half']}\n"
+        )
+    project.engine("half").unlink()
+    assert the_engine(project, "half")["used_by"] == ["publish", "ship"]
+
+
+def test_a_declared_check_of_the_model(project: Project) -> None:
+    """`doit half` does not run it; plain `doit` does."""
+    project.edit("corpus.toml", '["fp16"]', '["fp16"]\ncheck = { samples = 2 }')
+    assert project.doit().returncode == 0
+    onnx_models.write_small(project.path / "half.onnx", seed=9)
+    half = the_engine(project, "half")
+    assert (half["next"], half["used_by"]) == (["lower:half-fp16", "half"], ["check:half"])
+    run = project.doit()
+    ran = re.findall(r"^\.  (\S+)$", run.stdout, re.MULTILINE)
+    assert sorted(ran) == sorted([*half["next"], *half["used_by"]])
+    project.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    assert the_engine(project, "half")["used_by"] == []
+
+
+MADE = """
+def task_export():
+    return {
+        "actions": ["mkdir -p models && cp source.onnx models/made.onnx"],
+        "file_dep": ["source.onnx"],
+        "targets": ["models/made.onnx"],
+    }
+"""
+
+
+@pytest.fixture
+def made(project: Project) -> Project:
+    """A project in which a task of the user's makes a model, and all is fresh."""
+    (project.path / "plain.onnx").rename(project.path / "source.onnx")
+    project.edit("corpus.toml", 'onnx = "plain.onnx"', 'onnx = "models/made.onnx"')
+    with (project.path / "dodo.py").open("a") as dodo:
+        dodo.write(MADE)
+    assert project.doit().returncode == 0
+    return project
+
+
+@pytest.mark.parametrize("engine_too", [False, True])
+def test_a_model_that_a_task_makes(made: Project, engine_too: bool) -> None:
+    (made.path / "models/made.onnx").unlink()
+    if engine_too:
+        made.engine("plain").unlink()
+    said = why(made, "plain")
+    assert "the ONNX, models/made.onnx: not there" in said
+    assert "put the " not in said
+    engine = the_engine(made, "plain")
+    assert (engine["next"], engine["remedy"]) == (["export", "plain"], "doit plain")
+    run = made.doit("plain")
+    assert run.returncode == 0, run.said
+    ran = re.findall(r"^\.  (\S+)$", run.stdout, re.MULTILINE)
+    assert ran in (["export"], ["export", "plain"])
+    assert why(made, "plain").startswith("plain: fresh")
+
+
+def test_the_source_of_a_model_that_a_task_makes(made: Project) -> None:
+    """The engine is what its model is; that the model is made anew shows with the next change."""
+    onnx_models.write_small(made.path / "source.onnx", seed=9)
+    assert why(made, "plain").startswith("plain: fresh")
+    made.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    assert the_engine(made, "plain")["next"] == ["export", "plain"]
+    assert the_engine(made, "external")["next"] == ["external"]
+
+
+def test_external_data_that_a_task_makes(project: Project) -> None:
+    """doit knows nothing of external data, so the task has to be named."""
+    (project.path / "weights.bin").rename(project.path / "weights.src")
+    with (project.path / "dodo.py").open("a") as dodo:
+        dodo.write(
+            "def task_weights():\n"
+            "    return {'actions': ['cp weights.src weights.bin'], 'targets': ['./weights.bin']}\n"
+        )
+    engine = the_engine(project, "external")
+    assert engine["remedy"] == "doit weights external"
+    assert project.doit(*engine["remedy"].split()[1:]).returncode == 0
+    assert why(project, "external").startswith("external: fresh")
+
+
+def test_a_missing_onnx_and_no_engine(project: Project) -> None:
+    (project.path / "external.onnx").unlink()
+    project.engine("external").unlink()
+    assert "to do: put the file there or correct the path in corpus.toml" in why(project)
+
+
+def test_a_long_chain_of_tasks(project: Project) -> None:
+    """Longer than Python's stack is deep, before the engine and after it."""
+    with (project.path / "dodo.py").open("a") as dodo:
+        dodo.write(
+            "def task_export():\n"
+            "    return {'actions': ['true'], 'task_dep': ['before'], 'targets': ['plain.onnx']}\n"
+            "def task_before():\n"
+            "    return {'actions': ['true'], 'task_dep': ['b1499']}\n"
+            "def task_chains():\n"
+            "    for n in range(1500):\n"
+            "        yield {'basename': f'b{n}', 'actions': ['true'],\n"
+            "               'task_dep': [f'b{n - 1}'] if n else []}\n"
+            "        yield {'basename': f'a{n}', 'actions': ['true'],\n"
+            "               'task_dep': [f'a{n - 1}'] if n else ['plain']}\n"
+        )
+    project.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    engine = the_engine(project, "plain")
+    assert engine["next"] == [*(f"b{n}" for n in range(1500)), "before", "export", "plain"]
+    assert engine["used_by"] == [f"a{n}" for n in range(1500)]
+
+
+def test_many_changed_models_are_each_read_a_few_times(project: Project) -> None:
+    names = [f"m{n}" for n in range(12)]
+    table = '[backbones.{0}]\nonnx = "{0}.onnx"\nexpected_input_shape = [1, 3, 16, 16]\n'
+    with (project.path / "corpus.toml").open("a") as corpus:
+        corpus.write("".join(map(table.format, names)))
+    for name in names:
+        onnx_models.write_small(project.path / f"{name}.onnx", seed=7)
+        for end in ("", ".provenance.json", ".sha256"):
+            plain = Path(f"{project.engine('plain')}{end}")
+            text = plain.read_bytes().replace(b"plain_sm", f"{name}_sm".encode())
+            (project.engines / plain.name.replace("plain", name)).write_bytes(
+                text if end else plain.read_bytes()
+            )
+    done = subprocess.run(
+        [sys.executable, "-m", "cProfile", "-o", "profile", "-m", "doit", "why", "--json"],
+        cwd=project.path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)["engines"]
+    assert [one["condition"] for one in found] == ["stale"] * len(names)
+    calls = {
+        function: count
+        for (file, _, function), (_, count, *_) in pstats.Stats(
+            str(project.path / "profile")
+        ).stats.items()  # type: ignore[attr-defined]
+        if file.endswith("external_data.py")
+    }
+    assert len(names) <= calls["external_data_locations"] <= 4 * len(names)
+
+
 def test_a_truncated_engine(project: Project) -> None:
     engine = project.engine("plain")
     before = sha256_file(engine)
@@ -213,6 +374,25 @@ def test_unsigned(project: Project) -> None:
     assert "to do: doit sign plain, if you believe it" in said
 
 
+def test_unsigned_and_signed_in_the_store(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINERY_STORE", str(project.path / "store"))
+    make_pair(project.path)
+    trust = '[trust]\nkeys = ["team.pub.pem"]\nrequire = "all"\nsign_with = "team.pem"\n[corpus]'
+    project.edit("corpus.toml", "[corpus]", trust)
+    project.engine("plain").unlink()
+    assert project.doit("plain").built == ["plain"]
+    Path(f"{project.engine('plain')}.dsse.json").unlink()
+    said = why(project, "plain")
+    assert said.startswith("plain: unsigned\n")
+    assert "restored, not built\n" in said
+    assert said.endswith("  to do: doit plain\n")
+    assert "anew" not in said
+    assert project.doit("plain").built == []
+    assert why(project, "plain").startswith("plain: fresh")
+
+
 def test_a_key_that_is_not_there(project: Project) -> None:
     trust = '[trust]\nkeys = ["team.pub.pem"]\n[corpus]'
     project.edit("corpus.toml", "[corpus]", trust)
@@ -235,6 +415,99 @@ def test_elsewhere(project: Project) -> None:
     project.edit("corpus.toml", '"fail"', '"skip"')
     assert why(project).startswith("nothing to explain")
     assert "to do: nothing" in why(project, "plain:orin-fp32")
+
+
+def left_out(project: Project) -> EngineJob:
+    """The engine of `plain` for the Orin, which the corpus leaves out here."""
+    project.edit("corpus.toml", "[backbones.plain]\n", ORIN.format("skip"))
+    jobs = corpus_jobs(read_corpus(project.path / "corpus.toml"))
+    (job,) = (one for one in jobs.engines if one.target == "orin")
+    return job
+
+
+def documented(job: EngineJob, path: Path, **build: int) -> bytes:
+    """The provenance of an engine as an Orin would make it, with other options where they differ."""
+    recipe = job.plan.recipe(InputDigests())
+    return write_statement(
+        job.plan.path, sha256_file(path), structs.replace(recipe, build={**recipe.build, **build}),
+        dependencies={}, versions={}, started=datetime.now(timezone.utc),
+    )  # fmt: skip
+
+
+def keep_in_store(project: Project, job: EngineJob) -> None:
+    """Put the engine of a job into the local store."""
+    engine = project.path / "made elsewhere"
+    engine.write_bytes(b"as if from an Orin")
+    LocalStore(project.path / "store").add(
+        engine, sha256_hex=sha256_file(engine), document=documented(job, engine),
+        name=job.plan.path.name, annotations={},
+    )  # fmt: skip
+
+
+def test_what_is_left_out_is_not_restored_by_doit(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINERY_STORE", str(project.path / "store"))
+    keep_in_store(project, job := left_out(project))
+    said = why(project, "plain:orin-fp32")
+    assert f"the engine of now is in the local store, {project.path}/store\n" in said
+    assert "restored" not in said
+    assert "next" not in said
+    assert "to do: doit pull plain:orin-fp32\n" in said
+    assert project.doit("plain:orin-fp32").returncode == 0
+    assert not job.plan.path.exists()
+    assert project.doit("pull", "plain:orin-fp32").returncode == 0
+    assert job.plan.path.read_bytes() == b"as if from an Orin"
+    assert why(project, "plain:orin-fp32").startswith("plain:orin-fp32: fresh")
+
+
+def test_what_cannot_be_built_here_is_restored(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINERY_STORE", str(project.path / "store"))
+    job = left_out(project)
+    project.edit("corpus.toml", '"skip"', '"fail"')
+    keep_in_store(project, job)
+    engine = the_engine(project, "plain:orin-fp32")
+    assert (engine["next"], engine["remedy"]) == (["plain:orin-fp32"], "doit plain:orin-fp32")
+    assert project.doit("plain:orin-fp32").returncode == 0
+    assert why(project, "plain:orin-fp32").startswith("plain:orin-fp32: fresh")
+
+
+@pytest.mark.parametrize("state", ["damaged", "stale"])
+def test_what_is_left_out_is_there_and_not_fresh(
+    project: Project, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = left_out(project)
+    job.plan.path.write_bytes(b"of another day")
+    if state == "stale":
+        provenance_of(job.plan.path).write_bytes(documented(job, job.plan.path, workspace_mb=65))
+        Path(f"{job.plan.path}.sha256").write_text(
+            f"{sha256_file(job.plan.path)}  {job.plan.path.name}\n"
+        )
+    assert project.doit("corpus", "--check").returncode == 1
+    said = why(project)
+    assert said.startswith("plain:orin-fp32: elsewhere\n")
+    assert ("workspace_mb: 65 -> 64" in said) == (state == "stale")
+    cure = "doit clean plain:orin-fp32, which removes what is there; or build it on such a host"
+    assert f"to do: {cure} and copy it here\n" in said
+    monkeypatch.setenv("ENGINERY_STORE", str(project.path / "store"))
+    keep_in_store(project, job)
+    assert "to do: doit pull plain:orin-fp32\n" in why(project)
+    monkeypatch.setenv("ENGINERY_STORE", "off")
+    project.edit("corpus.toml", '"skip"', '"fail"')
+    assert "or doit clean plain:orin-fp32 and write elsewhere" in why(project)
+    project.edit("corpus.toml", '"fail"', '"skip"')
+    assert project.doit("clean", "plain:orin-fp32").returncode == 0
+    assert project.doit("corpus", "--check").returncode == 0
+
+
+def test_what_is_left_out_is_not_known_without_its_model(project: Project) -> None:
+    job = left_out(project)
+    job.plan.path.write_bytes(b"of another day")
+    (project.path / "plain.onnx").unlink()
+    said = why(project, "plain:orin-fp32")
+    assert "to do: put the file there or correct the path in corpus.toml" in said
 
 
 def test_a_store_that_has_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +564,11 @@ def test_a_step(project: Project) -> None:
 
 
 def test_wrong_names(project: Project) -> None:
-    for wrong, said in (("externl", "did you mean 'external'?"), ("lower", "known are plain, ")):
+    for wrong, said in (
+        ("externl", "did you mean 'external'?"),
+        ("lower", "known are plain, "),
+        ("lower:hlaf-fp16", "did you mean 'lower:half-fp16'?"),
+    ):
         run = project.doit("why", wrong)
         assert run.returncode == 1
         assert run.stdout == ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from conftest import Project, flip_bit
 from report_pages import RUN, rendered, section_of, write_run
@@ -17,6 +18,9 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+
+from enginery.accuracy import Metrics
+from enginery.report.checks import Check, CheckReport
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 OPTIONS = (
@@ -123,6 +127,39 @@ def test_figures_sort_as_numbers(shown: Chrome) -> None:
     sizes = shown.execute_script(script, table)
     assert sizes == sorted(sizes)
     assert len(set(sizes)) > 2
+
+
+def test_accuracy_sorts_with_what_has_no_figure(
+    browser: Chrome, page: Path, tmp_path: Path
+) -> None:
+    section = section_of(page.parent)
+    measured: list[tuple[float | None, str | None]] = [
+        (50.0, None), (None, None), (None, "it is [1], not [2]"), (9.5, None), (None, None), (120.0, None),
+    ]  # fmt: skip
+    checks = tuple(
+        Check(f"b{place}", "fp16", None, tmp_path, CheckReport(
+            True, (), {"out": Metrics("float", 1, 0.0, 0.0, 1.0, snr, 1.0, shapes=shapes)}, {}, 1))
+        for place, (snr, shapes) in enumerate(measured)
+    )  # fmt: skip
+    file = tmp_path / "checks.html"
+    file.write_bytes(rendered(msgspec.structs.replace(section, checks=checks)))
+    browser.get(file.as_uri())
+    table = browser.find_element(By.CSS_SELECTOR, "table.checks")
+    button = table.find_element(By.XPATH, ".//th[contains(., 'SNR')]/button")
+    button.click()
+    assert column(table) == ["b2", "b3", "b0", "b5", "b1", "b4"]
+    button.click()
+    assert column(table) == ["b1", "b4", "b5", "b0", "b3", "b2"]
+
+
+def test_screen_readers_hear_no_arrow(shown: Chrome) -> None:
+    shown.execute_cdp_cmd("Accessibility.enable", {})
+    nodes = shown.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    names = [
+        node["name"]["value"] for node in nodes if node.get("role", {}).get("value") == "button"
+    ]
+    assert "Backbone" in names
+    assert not [name for name in names if set(name) & set("\u2195\u2191\u2193")]
 
 
 def test_the_scheme_is_the_systems_until_someone_says_otherwise(shown: Chrome) -> None:

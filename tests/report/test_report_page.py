@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from enginery.report.contents import Section
 from enginery.report.last_run import LastRun, TaskRun
 from enginery.report.measures import measures
 from enginery.report.page import render
+from enginery.report.timeline import timeline
+from enginery.status import Condition
 
 EVIL = """<script>alert(1)</script>"'&{{ 7*7 }}</style>--><b>\\"""
 
@@ -219,8 +222,14 @@ def test_a_check_that_is_of_something_else_is_marked(project: Project) -> None:
     text = words(Page(rendered(section_of(project.path))))
     assert "outdated" in text
     assert "not of what is there now: samples: 4 -> 2" in text
-    check.path.write_text(json.dumps({"passed": "perhaps"}))
-    assert "unreadable" in words(Page(rendered(section_of(project.path))))
+    for garbage in (json.dumps({"passed": "perhaps"}), "[" * 100_000):
+        check.path.write_text(garbage)
+        assert "unreadable" in words(Page(rendered(section_of(project.path))))
+
+
+def test_a_figure_of_three_hundred_digits_is_short() -> None:
+    metrics = Metrics("float", 10, 1e308, 1e308, -1e308, 1e308, 0.1)
+    assert all(len(one.text) < 12 for one in measures(metrics, {}))
 
 
 def test_measures_have_the_bounds_that_count() -> None:
@@ -249,6 +258,106 @@ def test_two_corpora_have_a_section_each(section: Section) -> None:
     assert [one.text for one in page.all("h2")] == [str(section.corpus), "other/corpus.toml"]
     levels = [int(one.tag[1]) for one in page.all() if re.fullmatch(r"h\d", one.tag)]
     assert all(then - now <= 1 for now, then in pairwise(levels))
+
+
+def test_two_corpora_differ_for_screen_readers(project: Project) -> None:
+    write_run(project.path, *RUN)
+    one = section_of(project.path)
+    page = Page(rendered(one, msgspec.structs.replace(one, corpus=Path("other/corpus.toml"))))
+    names = [box.attributes["aria-label"] for box in page.all("div") if "aria-label" in box.attributes]  # fmt: skip
+    assert len(names) >= 8
+    assert len(set(names)) == len(names)
+    sections = [
+        " ".join(page.by_id(name).text for name in part.attributes["aria-labelledby"].split())
+        for part in page.all("section")
+        if "aria-labelledby" in part.attributes
+    ]
+    assert len(set(sections)) == len(sections) == 10
+
+
+def test_the_matrix_is_told_whole_to_screen_readers(section: Section) -> None:
+    one, two, *rest = section.engines
+    assert isinstance(two.job, EngineJob)
+    other = msgspec.structs.replace(two, job=msgspec.structs.replace(two.job, target="orin"))
+    page = Page(rendered(msgspec.structs.replace(section, engines=(one, other, *rest))))
+    (matrix,) = (
+        table for table in page.all("table") if "matrix" in table.attributes["class"].split()
+    )
+    links = [link.attributes["aria-label"] for link in matrix.all("a")]
+    assert f"{one.job.name}, {one.job.target} {one.precision}: fresh" in links
+    assert f"{two.job.name}, orin {two.precision}: fresh" in links
+    heads = [head.attributes.get("data-name") for head in matrix.all("th")]
+    assert f"orin {two.precision}" in heads
+    for span in page.all("span"):
+        assert "aria-label" not in span.attributes or span.attributes.get("role") == "img"
+    assert "not asked for" in [span.attributes.get("aria-label") for span in matrix.all("span")]
+
+
+def test_a_long_reason_is_there_whole_but_once_per_cell_cut(section: Section) -> None:
+    reason = "x" * 5000
+    one = msgspec.structs.replace(section.engines[0], reason=reason, condition=Condition.STALE)
+    page = Page(rendered(msgspec.structs.replace(section, engines=(one,))))
+    (link,) = (a for a in page.all("a") if "title" in a.attributes)
+    assert link.attributes["title"] == "x" * 199 + "\u2026"
+    assert reason in words(page)
+
+
+def test_dates_at_the_ends_of_time(section: Section) -> None:
+    one = section.engines[0]
+    assert one.statement is not None
+    for date in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"):
+        moment = datetime.fromisoformat(date)
+        details = one.statement.predicate.run_details
+        times = msgspec.structs.replace(details.metadata, started_on=moment, finished_on=moment)
+        details = msgspec.structs.replace(details, metadata=times)
+        predicate = msgspec.structs.replace(one.statement.predicate, run_details=details)
+        statement = msgspec.structs.replace(one.statement, predicate=predicate)
+        told = msgspec.structs.replace(one, statement=statement)
+        text = words(Page(rendered(msgspec.structs.replace(section, engines=(told,)))))
+        assert f"{date[11:19]} UTC{date[19:]}" in text
+
+
+def test_nothing_is_told_of_a_file_that_is_gone(project: Project) -> None:
+    project.engine("plain").unlink()
+    section = section_of(project.path)
+    gone = next(one for one in section.engines if one.job.name == "plain")
+    assert gone.statement is not None  # its proofs are still there
+    text = words(Page(rendered(section)))
+    assert gone.statement.sha256_hex not in text
+    assert "There is no engine file." in text
+    there = [one for one in section.engines if one.size is not None]
+    assert section.build_s == pytest.approx(sum(one.build_s or 0.0 for one in there), abs=0.001)
+    assert section.size == sum(one.size or 0 for one in there)
+
+
+def test_a_run_of_thousands_of_tasks(section: Section) -> None:
+    tasks = tuple(TaskRun(f"t{place}", "done", place, 1.0 + place % 7) for place in range(5000))
+    run = LastRun(NOW, (), tasks, {}, None)
+    document = rendered(msgspec.structs.replace(section, last_run=run))
+    assert len(document) < 400 * len(tasks)
+    page = Page(document)
+    (wide,) = (one for one in page.all("svg") if one.attributes.get("aria-labelledby", "").startswith("c1-run-wide"))  # fmt: skip
+    assert len([one for one in wide.all("text") if one.text.endswith(" s, done")]) == 200
+    assert "Bars for 200 tasks of 5000, the longest, over" in wide.text
+    text = words(page)
+    assert "the longest, 4800 more in the table" in text
+    assert "t4999" in text
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "labels"),
+    [
+        (8.0, {"0 s", "2 s", "8 s"}),
+        (600.0, {"0 min", "2 min", "10 min"}),
+        (8 * 3600.0, {"0 h", "2 h", "8 h"}),
+        (366 * 86400.0, {"0 d", "100 d", "300 d"}),
+    ],
+)
+def test_the_axis_has_round_figures(section: Section, duration_s: float, labels: set[str]) -> None:
+    run = LastRun(NOW, (), (TaskRun("plain", "built", 0.0, duration_s),), {}, None)
+    svg = Page(timeline(run, "wide", name="x").encode())
+    assert labels <= {one.text for one in svg.all("text")}
+    assert "Bars for 1 task, over" in svg.all("desc")[0].text
 
 
 def test_two_hundred_engines(section: Section) -> None:

@@ -14,6 +14,7 @@ from ..engine_job import EngineJob, UnknownEngine
 from ..errors import EngineryError
 from ..inputs import InputDigests
 from ..jobs import CorpusJobs, input_memory
+from .screen import write_line
 
 if TYPE_CHECKING:
     from ..status import EngineStatus
@@ -48,12 +49,13 @@ class CorpusCommand(DoitCmdBase):  # type: ignore[misc]
     @staticmethod
     def say(text: str) -> None:
         """A line for a person."""
-        sys.stdout.write(f"{text}\n")
+        write_line(text)
 
     @staticmethod
     def warn(text: str) -> None:
         """A line for a person, beside the command's output."""
-        sys.stderr.write(f"WARNING: {text}\n")
+        if sys.stderr is not None:
+            sys.stderr.write(f"WARNING: {text}\n")
 
     def corpora(self) -> list[tuple[Corpus, CorpusJobs]]:
         """The corpora of the dodo.py.
@@ -84,8 +86,11 @@ class CorpusCommand(DoitCmdBase):  # type: ignore[misc]
             found.update({one.job.task: (one, known) for one in survey(jobs, known)})
         return [found[job.task] for job in chosen]
 
-    def selected(self) -> list[EngineJob | UnknownEngine]:
+    def selected(self, others: Sequence[str] = ()) -> list[EngineJob | UnknownEngine]:
         """The engines that the command line names, or all, in the order of each corpus.
+
+        Args:
+            others: Names besides those of engines that the command takes.
 
         Raises:
             EngineryError: A name is none of theirs.
@@ -103,7 +108,7 @@ class CorpusCommand(DoitCmdBase):  # type: ignore[misc]
             if name in aliases:
                 found.add(aliases[name].task)
             if not found:
-                raise self._no_engine(name, everything, aliases)
+                raise self._no_engine(name, everything, [*aliases, *others])
             wanted |= found
         return [job for job in everything if job.task in wanted]
 
@@ -123,13 +128,13 @@ class CorpusCommand(DoitCmdBase):  # type: ignore[misc]
 
     @staticmethod
     def _no_engine(
-        name: str, everything: list[EngineJob | UnknownEngine], aliases: dict[str, EngineJob]
+        name: str, everything: list[EngineJob | UnknownEngine], others: Sequence[str]
     ) -> EngineryError:
         if name.startswith("-"):
             # doit takes no option after the first name.
             return EngineryError(f"{name!r} is no engine; options stand before names")
         backbones = list(dict.fromkeys(job.name for job in everything))
-        tasks = [*(job.task for job in everything), *aliases]
+        tasks = [*(job.task for job in everything), *others]
         guess = nearest(name, [*backbones, *tasks])
         known = ", ".join(backbones[:_SHOWN])
         more = len(backbones) - _SHOWN

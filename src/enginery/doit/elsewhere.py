@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from doit.task import Task
 from ..engine_job import EngineJob, UnknownEngine
 from ..inputs import InputDigests
 from ..verdict import Fault, Verdict
+from . import wire
 from .uptodate import VerifiedUpToDate
 
 _SHOWN = 4
@@ -40,6 +42,7 @@ def fail_or_leave_out(
 ) -> TaskFailed | None:
     """A failure for doit, unless the target says that its engines are left out."""
     if job.skips:
+        wire.tell("c10.engine.left.out", task=job.task, reason=reason)
         sys.stdout.write(f"{job.task} is left out: {reason}\n")
         return None
     # doit ends here unless it was told to go on, so this is where all are named.
@@ -54,11 +57,15 @@ def fail_or_leave_out(
 
 
 class LeftOut(VerifiedUpToDate):
-    """Up to date whatever is there: the corpus leaves out what this host cannot build."""
+    """Up to date whatever is there: the corpus leaves out what this host cannot build.
+
+    Attributes:
+        reason: Why it cannot be built on this host.
+    """
 
     def __init__(self, job: EngineJob | UnknownEngine, engine: VerifiedUpToDate) -> None:
         super().__init__(engine.verdict)
-        self._reason = job.elsewhere or ""
+        self.reason = job.elsewhere or ""
 
     def __call__(self, task: Task) -> bool:
         """Whether doit may skip the task: always."""
@@ -72,7 +79,7 @@ class LeftOut(VerifiedUpToDate):
             return str(task.name)
         absent = verdict.fault is Fault.ABSENT
         there = "" if absent else f"what is there is not fresh, {verdict.reason}; "
-        return f"{task.name} (left out: {there}{self._reason})"
+        return f"{task.name} (left out: {there}{self.reason})"
 
 
 def unknown_task(job: UnknownEngine, also: tuple[EngineJob | UnknownEngine, ...]) -> Task:
@@ -123,7 +130,7 @@ def _names(word: str, task: Task) -> bool:
 
 
 def _is_fresh(job: EngineJob | UnknownEngine) -> bool:
-    if isinstance(job, UnknownEngine) or not job.plan.path.exists():
+    if isinstance(job, UnknownEngine) or not os.path.lexists(job.plan.path):
         return False
     return job.plan.judge(InputDigests()).fresh
 

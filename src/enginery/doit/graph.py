@@ -14,6 +14,7 @@ from doit.task import Task
 from ..engine_job import EngineJob
 from ..verdict import Fault, Verdict
 from .corpus_command import DONE, CorpusCommand
+from .output_file import check_output, shown, write_output
 from .step_tasks import CHECK, LOWER
 from .uptodate import VerifiedUpToDate
 
@@ -53,14 +54,14 @@ class GraphCommand(CorpusCommand):
 
     def _draw(self, output: Path) -> int:
         """Draw the graph."""
-        from ..report.task_graph import check_output, write_graph
+        from ..report.task_graph import PICTURES, TEXT, drawn
         from ..report.words import count_text
 
-        check_output(output)
+        check_output(output, TEXT | PICTURES, self.corpora())
         graph = self._graph(self.survey(self.selected()))
-        write_graph(graph, output)
+        write_output(output, drawn(graph, output.suffix.lower()))
         tasks = sum(not node.file for node in graph.nodes)
-        self.say(f"{output}: {count_text(tasks, 'task')}")
+        self.say(f"{shown(output)}: {count_text(tasks, 'task')}")
         return DONE
 
     def _graph(self, surveyed: list[Surveyed]) -> Graph:

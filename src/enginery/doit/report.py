@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .. import atomic
 from ..errors import EngineryError
 from ..version import __version__
 from .corpus_command import DONE, CorpusCommand
+from .output_file import check_output, shown, write_output
+
+_SUFFIXES = frozenset({".htm", ".html"})
 
 
 class ReportCommand(CorpusCommand):
@@ -30,7 +32,7 @@ class ReportCommand(CorpusCommand):
             "long": "output",
             "type": str,
             "default": "report.html",
-            "help": "the file, which is replaced [default: %(default)s]",
+            "help": "the file, which is replaced: .html or .htm [default: %(default)s]",
         },
     )
 
@@ -43,11 +45,11 @@ class ReportCommand(CorpusCommand):
         from ..report.page import render
         from ..report.words import count_text
 
-        if output.is_dir():
-            raise EngineryError(f"{output} is a folder; name a file with -o")
+        corpora = self.corpora()
+        check_output(output, _SUFFIXES, corpora)
         surveyed = self.survey(self.selected())
         sections = []
-        for corpus, jobs in self.corpora():
+        for corpus, jobs in corpora:
             here = [one for one in surveyed if one[0].job.corpus_path == corpus.path]
             if here:
                 engines = [engine for engine, _ in here]
@@ -55,6 +57,7 @@ class ReportCommand(CorpusCommand):
         if not sections:
             raise EngineryError("the corpus has no engine; add a backbone to corpus.toml")
         page = render(sections, version=__version__, now=datetime.now(timezone.utc))
-        atomic.write_atomically(output, page)
-        self.say(f"{output}: {count_text(len(surveyed), 'engine')}, {len(page) / 1e3:.0f} kB")
+        write_output(output, page)
+        told = count_text(len(surveyed), "engine")
+        self.say(f"{shown(output)}: {told}, {len(page) / 1e3:.0f} kB")
         return DONE

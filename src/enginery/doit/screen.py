@@ -47,7 +47,7 @@ class Screen:
     def __init__(self) -> None:
         self._console = None
         self.width = PLAIN_WIDTH
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():
             from rich.console import Console  # not for a pipe, and not with every doit
 
             dumb = os.environ.get("TERM", "") in ("", "dumb") or os.environ.get("NO_COLOR")
@@ -63,7 +63,7 @@ class Screen:
             OSError: Standard output cannot be written.
         """
         if self._console is None:
-            write("".join(f"{printable(str(one)).rstrip()}\n" for one in lines))
+            write("".join(f"{escaped(str(one)).rstrip()}\n" for one in lines))
             return
         from rich.text import Text
 
@@ -72,7 +72,7 @@ class Screen:
                 text = Text(end="")
                 for part in one.parts:
                     said, style = (part, "") if isinstance(part, str) else part
-                    text.append(printable(said), style)
+                    text.append(escaped(said), style)
                 room = max(self.width - one.indent, 8)
                 if one.whole:
                     text.rstrip()
@@ -87,9 +87,13 @@ class Screen:
 def write(text: str) -> None:
     """Write to standard output now, in whatever encoding it has; a reader that left is fine.
 
+    Where doit was started without a standard output, the text goes nowhere.
+
     Raises:
         OSError: It cannot be written.
     """
+    if sys.stdout is None:
+        return
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -101,7 +105,12 @@ def write(text: str) -> None:
         raise OSError(error.errno, error.strerror, "standard output") from error
 
 
-def printable(text: str) -> str:
+def write_line(text: str) -> None:
+    """Write a line of its own, without control characters; see `write`."""
+    write(f"{escaped(text)}\n")
+
+
+def escaped(text: str) -> str:
     """Text without control characters: names and words of files may hold anything."""
     if text.isprintable():
         return text

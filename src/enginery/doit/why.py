@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..engine_job import EngineJob, UnknownEngine
+from ..inputs import InputDigests
+from ..jobs import input_memory
 from ..status import Condition, EngineStatus
-from ..verdict import Fault
 from .corpus_command import DONE, CorpusCommand
 from .corpus_table import JSON, summary
 from .screen import Line, Screen, line, write
-from .step_tasks import CALIBRATE
 
 if TYPE_CHECKING:
     from ..explanation_document import ExplanationDocument, StepDocument
@@ -41,9 +41,9 @@ class WhyCommand(CorpusCommand):
         from ..status_document import encoded
         from .what_runs import WhatRuns
 
-        runs = WhatRuns(self.task_list)
+        runs = WhatRuns(self.task_list, self.dep_manager)
         steps = self._named_steps(runs)
-        surveyed = self.survey(self.selected())
+        surveyed = self.survey(self.selected(others=runs.steps()))
         states = [one for one, _ in surveyed]
         if self.sel_default_tasks:
             surveyed = [found for found in surveyed if _is_late(found[0])]
@@ -70,35 +70,53 @@ class WhyCommand(CorpusCommand):
         return list(found.values())
 
     def _document(self, surveyed: Surveyed, runs: WhatRuns) -> ExplanationDocument:
-        from ..explanation import InputState, explain, sharing
+        from ..explanation import InputState, explain
         from ..explanation_document import explanation_document
+        from .remedies import Situation, remedy
 
         status, known = surveyed
+        job = status.job
         found = explain(status, known)
-        task, restores = status.job.task, bool(found.store and found.store.has)
-        runs_here = status.condition is not Condition.ELSEWHERE or restores
-        jobs = [job for _, one in self.corpora() for job in one.engines if job.task != task]
-        following = [] if status.fresh or not runs_here else runs.before(task)
-        missing = {one.role for one in found.inputs if one.state is InputState.UNREADABLE}
-        calibrates = missing == {"calibration"} and any(map(_is_calibration, following))
+        restores = bool(found.store and found.store.has)
+        # One that is to be left out here is not even restored, but by `doit pull`.
+        runs_here = status.condition is not Condition.ELSEWHERE or (restores and not job.skips)
+        following = [] if status.fresh or not runs_here else runs.before(job.task)
+        missing = [one.path for one in found.inputs if one.state is InputState.UNREADABLE]
+        now = Situation(
+            restores=restores,
+            following=following,
+            missing=missing,
+            makers=[task for path in missing if (task := runs.maker(path)) is not None],
+        )
         return explanation_document(
             found,
             known,
             sharing={
-                one.role: [job.task for job in sharing(one.path, jobs)]
+                one.role: [task for task in self._users.get(one.path, ()) if task != job.task]
                 for one in found.inputs
                 if one.state is not InputState.SAME and status.statement is not None
             },
             following=following,
-            used_by=[] if status.fresh else list(runs.used_by(task)),
-            remedy=_remedy(status, restores=restores, makes_inputs=calibrates),
+            used_by=[] if status.fresh else runs.used_by(job.task),
+            remedy=remedy(status, now),
         )
+
+    @cached_property
+    def _users(self) -> dict[Path, list[str]]:
+        """Every input to the tasks of the engines that it is an input of."""
+        from ..explanation import users_of_inputs
+
+        found: dict[Path, list[str]] = {}
+        for corpus, jobs in self.corpora():
+            known = InputDigests(input_memory(corpus))
+            for path, tasks in users_of_inputs(jobs.engines, known).items():
+                found[path] = [*found.get(path, ()), *tasks]
+        return found
 
 
 def _step(name: str, runs: WhatRuns) -> StepDocument | None:
     from ..errors import EngineryError
     from ..explanation_document import StepDocument
-    from ..inputs import InputDigests
     from ..provenance import read
     from ..recipe import changes
     from ..status_document import text_of
@@ -120,38 +138,8 @@ def _step(name: str, runs: WhatRuns) -> StepDocument | None:
     )
 
 
-def _is_calibration(task: str) -> bool:
-    return task.startswith(f"{CALIBRATE}:")
-
-
 def _is_late(status: EngineStatus) -> bool:
     return not status.fresh and not status.left_out
-
-
-def _remedy(status: EngineStatus, *, restores: bool, makes_inputs: bool) -> str | None:
-    """What to do, as a command or in words."""
-    job = status.job
-    if status.fresh:
-        return None
-    fault = status.verdict.fault if status.verdict else Fault.ABSENT
-    if status.condition is Condition.ELSEWHERE and not restores:
-        return _elsewhere(job)
-    if fault is Fault.INPUT and not makes_inputs:
-        return f"put the file there or correct the path in {job.corpus_path}; then: doit {job.task}"
-    if fault is Fault.SIGNATURE:
-        return f"doit sign {job.task}, if you believe it; or doit {job.task}, which builds it anew"
-    return f"doit {job.task}"
-
-
-def _elsewhere(job: EngineJob | UnknownEngine) -> str:
-    if job.skips:
-        return f'nothing: elsewhere = "skip" under [targets.{job.target}] leaves it out here'
-    remote = job.store.remote if isinstance(job, EngineJob) else None
-    share = "doit push there, then doit here" if remote else "share it through a store"
-    return (
-        f"build it on such a host and {share}; or write "
-        f'elsewhere = "skip" under [targets.{job.target}] of {job.corpus_path}'
-    )
 
 
 def _parted(blocks: list[list[Line]]) -> Iterator[Line]:

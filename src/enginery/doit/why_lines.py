@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from ..digest import short
 from ..explanation import InputState
 from ..explanation_document import ExplanationDocument, FileDocument, StepDocument
-from ..figures import age, duration, megabytes, moment
+from ..figures import IN_THE_FUTURE, age, duration, megabytes, moment
 from ..recipe import EXTERNAL, Change, role_in_words
 from ..status import Condition
 from .corpus_table import STYLES
@@ -60,19 +60,25 @@ def _heading(found: ExplanationDocument) -> Iterator[Line]:
         return
     facts = [megabytes(found.size)]
     if found.built_on is not None and found.build_s is not None:
-        since = age(found.built_on, datetime.now(timezone.utc))
-        ago = "just now" if since == "now" else f"{since} ago"
-        facts.append(f"built {moment(found.built_on)} ({ago}) in {duration(found.build_s)}")
+        since = _since(found.built_on)
+        facts.append(f"built {moment(found.built_on)} ({since}) in {duration(found.build_s)}")
     if found.condition is Condition.FRESH and found.sha256:
         facts.append(f"SHA-256 {short(found.sha256)}")
     yield line(", ".join(facts), indent=2)
 
 
+def _since(moment: datetime) -> str:
+    since = age(moment, datetime.now(timezone.utc))
+    if since == IN_THE_FUTURE:
+        return since
+    return "just now" if since == "now" else f"{since} ago"
+
+
 def _is_told_below(found: ExplanationDocument) -> bool:
-    """Whether the reason is just the changes, which are told one by one."""
-    return found.condition is Condition.STALE and found.reason == "; ".join(
-        str(change) for change in found.changes
-    )
+    """Whether the reason is just the changes, or inputs that went, which are told one by one."""
+    if found.condition is not Condition.STALE:
+        return False
+    return found.reason == "; ".join(map(str, found.changes)) or any(map(_is_gone, found.files))
 
 
 def _digests(found: ExplanationDocument) -> Iterator[Line]:
@@ -120,8 +126,11 @@ _WORDS = {
 
 
 def _became(one: FileDocument) -> str:
-    gone = one.state is InputState.UNREADABLE and one.size is None
-    return "not there" if gone else _WORDS[one.state.value]
+    return "not there" if _is_gone(one) else _WORDS[one.state.value]
+
+
+def _is_gone(one: FileDocument) -> bool:
+    return one.state is InputState.UNREADABLE and one.size is None
 
 
 def _then_and_now(found: ExplanationDocument, one: FileDocument) -> Iterator[Line]:
@@ -157,10 +166,9 @@ def _stores(found: ExplanationDocument) -> Iterator[Line]:
     if stores.has is None:
         return
     if stores.has:
-        yield line(
-            f"the engine of now is in the local store, {stores.local}: restored, not built",
-            indent=2,
-        )
+        # One that is to be left out here is restored by `doit pull` alone, as the remedy says.
+        then = ": restored, not built" if found.next else ""
+        yield line(f"the engine of now is in the local store, {stores.local}{then}", indent=2)
         return
     why = f": {stores.reason}" if stores.reason else ""
     yield line(f"the engine of now is not in the local store, {stores.local}{why}", indent=2)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from .drawing import draw
-from .words import printable
+from .words import count_text, printable
 
 WIDTHS = {"wide": 528, "narrow": 344}
 """Width of a chart in pixels, on a desk and on a phone, where it is shown at its own size."""
@@ -140,6 +140,6 @@ def _label_layer(rows: list[dict[str, Any]], limit: int) -> dict[str, Any]:
 def _description(bars: Sequence[Bar]) -> str:
     largest = max(bars, key=lambda bar: bar.value)
     return (
-        f"Bars for {len(bars)} engines. The longest is {largest.group} {largest.label} with "
-        f"{largest.text}. The table below has all figures."
+        f"Bars for {count_text(len(bars), 'engine')}. The longest is {largest.group} "
+        f"{largest.label} with {largest.text}. The table below has all figures."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -62,11 +63,11 @@ def checks_of(jobs: Iterable[EngineJob], inputs: InputDigests) -> Iterator[Check
     seen: set[Path] = set()
     for job in jobs:
         path = job.check_path if job.plan.is_lowered else None
-        if path is not None and path not in seen and path.exists():
+        if path is not None and path not in seen and os.path.lexists(path):
             seen.add(path)
             yield _check(job, None, path, job.check, inputs)
         own = job.engine_check_path
-        if own.exists():
+        if os.path.lexists(own):
             yield _check(job, job.target, own, job.engine_check, inputs)
 
 
@@ -98,5 +99,5 @@ def _outdated(step: Callable[[], Step], inputs: InputDigests) -> str:
 def _read(path: Path) -> CheckReport | None:
     try:
         return msgspec.json.decode(read_regular(path, limit=_LIMIT), type=CheckReport)
-    except (OSError, EngineryError, msgspec.DecodeError):
+    except (OSError, EngineryError, msgspec.DecodeError, RecursionError):
         return None  # the page says so

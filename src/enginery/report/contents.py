@@ -15,6 +15,7 @@ from ..errors import EngineryError
 from ..inputs import InputDigests
 from ..jobs import CorpusJobs
 from ..status import Condition, EngineStatus
+from ..status_document import counts
 from .checks import Check, checks_of
 from .last_run import LastRun, last_run_path, read_last_run
 
@@ -46,12 +47,12 @@ class Section(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """Bytes of all engine files that are there."""
-        return sum(one.size or 0 for one in self.engines)
+        return counts(self.engines).size
 
     @property
     def build_s(self) -> float:
         """For how many seconds those engines were built, together."""
-        return sum(one.build_s or 0.0 for one in self.engines if one.size is not None)
+        return counts(self.engines).build_s
 
     def relative(self, path: Path) -> str:
         """A path as it is shown: relative to the corpus file's folder."""
@@ -89,7 +90,7 @@ def state(engine: EngineStatus) -> str:
     return LEFT_OUT if engine.left_out else engine.condition.value
 
 
-def counts(engines: Sequence[EngineStatus]) -> dict[str, int]:
+def by_state(engines: Sequence[EngineStatus]) -> dict[str, int]:
     """How many engines are in which state, in the order of `STATES`; those without one are not."""
     found = Counter(map(state, engines))
     return {word: found[word] for word in STATES if found[word]}

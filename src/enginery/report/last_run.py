@@ -1,13 +1,15 @@
 """The record of the last run, `.enginery/last-run.jsonl`, read strictly and believed in little.
 
 Each line is an event of docs/events.md. Kinds that are not known here are passed over, so that
-a later version may write more of them; a line that is none makes the record unreadable.
+a later version may write more of them, and so is a last line that was cut short; any other line
+that is no event makes the record unreadable.
 """
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -27,7 +29,8 @@ _LIMIT = 64 << 20
 # A year is longer than any build; larger figures are no time spans.
 _Seconds = Annotated[float, Meta(ge=0, le=366 * 86400)]
 _Moment = Annotated[datetime, Meta(tz=True)]
-_Count = Annotated[int, Meta(ge=0)]
+_Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+_Ratio = Annotated[float, Meta(ge=0, le=1)]
 _T = TypeVar("_T")
 
 
@@ -43,25 +46,25 @@ class _Start(msgspec.Struct, frozen=True):
 
 
 class _TaskStart(msgspec.Struct, frozen=True):
-    task: str
+    task: str | None = None
 
 
 class _TaskEnd(msgspec.Struct, frozen=True):
-    task: str
     outcome: str
     duration_s: _Seconds
+    task: str | None = None
     error: str | None = None
 
 
 class _TaskSkip(msgspec.Struct, frozen=True):
-    task: str
     outcome: str
+    task: str | None = None
     reason: str | None = None
 
 
 class _Miss(msgspec.Struct, frozen=True):
-    task: str
     reason: str
+    task: str | None = None
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -85,7 +88,7 @@ class Summary(msgspec.Struct, frozen=True):
     engines_restored: _Count = 0
     engines_failed: _Count = 0
     engines_skipped: _Count = 0
-    cache_hit_ratio: float | None = None
+    cache_hit_ratio: _Ratio | None = None
     wall_s: _Seconds | None = None
     saved_s: _Seconds | None = None
     interrupted: bool = False
@@ -117,7 +120,8 @@ class LastRun(msgspec.Struct, frozen=True):
     Attributes:
         began: When it began.
         arguments: doit's command line.
-        tasks: The tasks that ran, in the order in which they began.
+        tasks: The tasks that ran, in the order in which they began; one that ran twice is there
+            twice.
         skipped: Task to its outcome, of those that did not have to run.
         summary: What it came to; None where it did not get that far.
     """
@@ -151,7 +155,13 @@ def read_last_run(path: Path) -> LastRun:
         events = list(_events(read_regular(path, limit=_LIMIT)))
     except FileNotFoundError as error:
         raise EngineryError("no run is recorded yet") from error
-    except (OSError, IrregularFileError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (
+        OSError,
+        IrregularFileError,
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         raise EngineryError("the record of the last run cannot be read") from error
     if not events:
         raise EngineryError("the record of the last run is empty")
@@ -170,45 +180,64 @@ _KINDS: dict[str, Any] = {
 
 
 def _events(data: bytes) -> Iterator[tuple[datetime, Any]]:
-    for line in data.splitlines():
+    lines = [line for line in data.removeprefix(BOM_UTF8).splitlines() if line.strip()]
+    if len(lines) > 1 and _is_cut_short(lines[-1]):
+        lines.pop()
+    for line in lines:
         event = _DECODER.decode(line)
         if event.kind in _KINDS:
             yield event.time, msgspec.json.decode(event.kv, type=_KINDS[event.kind])
 
 
+def _is_cut_short(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return True
+    return False
+
+
 def _told(events: list[tuple[datetime, Any]]) -> LastRun:
     start = _first(events, _Start)
     began = start[0] if start else events[0][0]
-    end_s = _since(began, max(time for time, _ in events))
-    starts: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    ended: dict[str, TaskRun] = {}
-    for time, event in events:
-        if isinstance(event, _TaskStart):
-            starts[event.task] = _since(began, time)
-        elif isinstance(event, _Miss):
-            reasons[event.task] = event.reason
-        elif isinstance(event, _TaskEnd):
-            begin = starts.setdefault(
-                event.task, _since(began, time - timedelta(seconds=event.duration_s))
-            )
-            ended[event.task] = TaskRun(event.task, event.outcome, begin, event.duration_s,
-                                        event.error or "")  # fmt: skip
-    tasks = [
-        ended.get(task) or TaskRun(task, UNFINISHED, begin, max(end_s - begin, 0.0))
-        for task, begin in sorted(starts.items(), key=lambda item: item[1])
-    ]
     summary = _first(events, Summary)
     return LastRun(
         began=began,
         arguments=start[1].arguments if start else (),
-        tasks=tuple(
-            msgspec.structs.replace(one, words=one.words or reasons.get(one.task, ""))
-            for one in tasks
-        ),
-        skipped={event.task: event.outcome for _, event in events if isinstance(event, _TaskSkip)},
+        tasks=tuple(sorted(_ran(events, began), key=lambda one: one.begin_s)),
+        skipped={
+            event.task: event.outcome
+            for _, event in events
+            if isinstance(event, _TaskSkip) and event.task is not None
+        },
         summary=summary[1] if summary else None,
     )
+
+
+def _ran(events: list[tuple[datetime, Any]], began: datetime) -> Iterator[TaskRun]:
+    begun: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for time, event in events:
+        task, at_s = getattr(event, "task", None), _since(began, time)
+        if task is None:
+            continue  # of the run, or of something that was built beside its tasks
+        if isinstance(event, _Miss):
+            reasons[task] = event.reason
+        elif isinstance(event, _TaskStart):
+            if task in begun:
+                yield _unfinished(task, begun[task], at_s, reasons)
+            begun[task] = at_s
+        elif isinstance(event, _TaskEnd):
+            begin_s = begun.pop(task, max(at_s - event.duration_s, 0.0))
+            reason = reasons.pop(task, "")
+            yield TaskRun(task, event.outcome, begin_s, event.duration_s, event.error or reason)
+    end_s = _since(began, max(time for time, _ in events))
+    for task, begin_s in begun.items():
+        yield _unfinished(task, begin_s, end_s, reasons)
+
+
+def _unfinished(task: str, begin_s: float, end_s: float, reasons: dict[str, str]) -> TaskRun:
+    return TaskRun(task, UNFINISHED, begin_s, max(end_s - begin_s, 0.0), reasons.pop(task, ""))
 
 
 def _since(began: datetime, time: datetime) -> float:

@@ -18,6 +18,9 @@ _BOUNDS = {
     "equal": ("min_equal", "≥"),
 }
 
+_LARGE = 1e6
+"""From here on a figure has an exponent: no sane one does, and a damaged one has 300 digits."""
+
 
 class Measure(msgspec.Struct, frozen=True):
     """A metric of an output.
@@ -43,7 +46,8 @@ class Measure(msgspec.Struct, frozen=True):
 def _written(name: str, value: float) -> str:
     """A figure to a place that tells a good one from a very good one."""
     places = {"snr_db": ".1f", "cosine": ".6f"}
-    return format(value, places[name]) if name in places else figure_text(value)
+    plain = name in places and abs(value) < _LARGE
+    return format(value, places[name]) if plain else figure_text(value)
 
 
 def measures(metrics: Metrics, tolerances: dict[str, float]) -> list[Measure]:

@@ -24,8 +24,11 @@
     const cell = row.cells[column];
     return cell.dataset.v === undefined ? cell.textContent.trim() : parseFloat(cell.dataset.v);
   };
+  const compare = (a, b) => (a === b ? 0 : a < b ? -1 : 1); // the difference of infinities is none
   const order = (a, b) =>
-    typeof a === "number" && typeof b === "number" ? a - b : names.compare(String(a), String(b));
+    typeof a === "number" && typeof b === "number"
+      ? compare(a, b)
+      : names.compare(String(a), String(b));
   const sort = (table, heads, column) => {
     const down = heads[column].getAttribute("aria-sort") === "ascending";
     heads.forEach((head) => head.removeAttribute("aria-sort"));
@@ -40,6 +43,7 @@
       const press = document.createElement("button");
       press.type = "button";
       press.append(...head.childNodes);
+      if (head.dataset.name) press.setAttribute("aria-label", head.dataset.name);
       press.addEventListener("click", () => sort(table, heads, column));
       head.append(press);
     });

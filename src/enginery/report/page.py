@@ -17,9 +17,9 @@ from ..recipe import role_in_words
 from ..status import EngineStatus
 from . import charts, timeline
 from .charts import Bar, bar_chart
-from .contents import STATES, Section, counts, reasons, state
+from .contents import STATES, Section, by_state, reasons, state
 from .measures import measures
-from .words import count_text, figure_text, moment_text, printable, span_text
+from .words import clipped, count_text, figure_text, lacking, moment_text, printable, span_text
 
 
 def render(sections: Sequence[Section], *, version: str, now: datetime) -> bytes:
@@ -37,9 +37,9 @@ def render(sections: Sequence[Section], *, version: str, now: datetime) -> bytes
         import vl_convert  # noqa: F401
         from jinja2 import Environment, StrictUndefined
         from markupsafe import Markup
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise RuntimeUnavailableError(
-            f"the report needs {error.name}; install it with: pip install 'enginery[report]'"
+            f"the report needs {lacking(error)}; install it with: pip install 'enginery[report]'"
         ) from error
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -141,12 +141,14 @@ _FILTERS: dict[str, Callable[..., object]] = {
     "role": role_in_words,
     "option": _option,
     "printable": printable,
+    "clipped": clipped,
 }
 
 _GLOBALS: dict[str, Any] = {
     "STATES": STATES,
     "columns": _columns,
-    "counts": counts,
+    "drawn": timeline.drawn,
+    "by_state": by_state,
     "matrix": _matrix,
     "measures": measures,
     "reasons": reasons,

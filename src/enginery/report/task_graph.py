@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from .. import atomic
 from ..errors import EngineryError, RuntimeUnavailableError
-from .words import printable
+from .words import lacking, printable
 
 if TYPE_CHECKING:
     from graphviz import Digraph  # type: ignore[import-untyped]
@@ -62,48 +61,39 @@ def reduced(edges: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     after: dict[str, set[str]] = {}
     for first, then in pairs:
         after.setdefault(first, set()).add(then)
-    reach: dict[str, set[str]] = {}
-
-    def reachable(key: str) -> set[str]:
-        if key not in reach:
-            reach[key] = set()  # doit refuses a circle; here it only must not hang
-            reach[key] = after.get(key, set()).union(*map(reachable, after.get(key, ())))
-        return reach[key]
-
+    try:
+        backwards = tuple(TopologicalSorter(after).static_order())
+    except CycleError:
+        return tuple(pairs)  # doit refuses a circle
+    bits = {key: 1 << place for place, key in enumerate(backwards)}
+    reach: dict[str, int] = {}
+    for key in backwards:
+        reach[key] = 0
+        for then in after.get(key, ()):
+            reach[key] |= bits[then] | reach[then]
     return tuple(
         (first, then)
         for first, then in pairs
-        if not any(then in reachable(other) for other in after[first] if other != then)
+        if not any(reach[other] & bits[then] for other in after[first])
     )
 
 
-def check_output(output: Path) -> None:
-    """Refuse a file whose suffix says of no picture what it is to be, or that is a folder.
+def drawn(graph: Graph, suffix: str) -> bytes:
+    """The graph as a file.
 
-    Raises:
-        EngineryError: It is such a file.
-    """
-    if output.suffix.lower() not in TEXT | PICTURES:
-        known = ", ".join(sorted(TEXT | PICTURES))
-        raise EngineryError(f"{output}: nothing is drawn under this suffix; use one of {known}")
-    if output.is_dir():
-        raise EngineryError(f"{output} is a folder; name a file with -o")
-
-
-def write_graph(graph: Graph, output: Path) -> None:
-    """Write the graph to a file, which is replaced; its suffix says what it is.
+    Args:
+        graph: The graph.
+        suffix: What it is to be, one of `TEXT` or `PICTURES`.
 
     Raises:
         EngineryError: Graphviz is needed and not there, or fails.
         RuntimeUnavailableError: The extra `report` is not installed.
     """
-    suffix = output.suffix.lower()
     drawing = _drawing(graph)
-    data = drawing.source.encode() if suffix in TEXT else _drawn(drawing, suffix[1:], output)
-    atomic.write_atomically(output, data)
+    return drawing.source.encode() if suffix in TEXT else _picture(drawing, suffix[1:])
 
 
-def _drawn(drawing: Digraph, form: str, output: Path) -> bytes:
+def _picture(drawing: Digraph, form: str) -> bytes:
     from graphviz.backend import (  # type: ignore[import-untyped]
         CalledProcessError,
         ExecutableNotFound,
@@ -113,20 +103,24 @@ def _drawn(drawing: Digraph, form: str, output: Path) -> bytes:
         data: bytes = drawing.pipe(format=form, quiet=True)
     except ExecutableNotFound as error:
         raise EngineryError(
-            f"{output}: Graphviz's program dot is not there; install Graphviz (apt-get install "
-            "graphviz), or write the text alone with -o graph.dot"
+            "Graphviz's program dot is not there; install Graphviz (apt-get install graphviz), "
+            "or write the text alone with -o graph.dot"
         ) from error
     except CalledProcessError as error:
-        raise EngineryError(f"{output}: dot failed: {' '.join(str(error).split())}") from error
+        said = " ".join(error.stderr.decode("utf-8", "replace").split())
+        raise EngineryError(
+            f"Graphviz's program dot failed: {said or f'its exit code is {error.returncode}'}; "
+            "write the text alone with -o graph.dot to try it"
+        ) from error
     return data
 
 
 def _drawing(graph: Graph) -> Digraph:
     try:
         from graphviz import Digraph, escape, nohtml
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise RuntimeUnavailableError(
-            f"the graph needs {error.name}; install it with: pip install 'enginery[report]'"
+            f"the graph needs {lacking(error)}; install it with: pip install 'enginery[report]'"
         ) from error
     drawing = Digraph(graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
     # Keys of our own: in a name of a user's a colon would mean a port.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from ..figures import duration
+from ..figures import duration, in_zone
 
 
 def moment_text(moment: datetime) -> str:
     """A moment in UTC, as a page is read in other time zones than where it was made."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return in_zone(moment, timezone.utc).strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def span_text(seconds: float) -> str:
@@ -27,6 +27,18 @@ def figure_text(value: float) -> str:
 def count_text(number: int, one: str) -> str:
     """A number with its noun: "1 engine", "16 engines"."""
     return f"{number} {one if number == 1 else one + 's'}"
+
+
+def clipped(text: str, length: int) -> str:
+    """A text that is no longer than this, with its end cut off where it is."""
+    return text if len(text) <= length else f"{text[: length - 1]}\u2026"
+
+
+def lacking(error: ImportError | OSError) -> str:
+    """What is missing where a package could not be imported."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return error.name
+    return f"packages that can be loaded ({' '.join(str(error).split())})"
 
 
 def printable(text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timezone
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ..errors import (
     StoreError,
 )
 from ..filename import EngineFilenameSchema
+from ..provenance import Statement
 from ..publish import publish
 from ..recipe import Recipe, input_files
 from ..store_spec import StoreSpec, default_store
@@ -228,7 +228,7 @@ class EngineStore:
         if statement.recipe != recipe:
             raise StoreError(f"{stored.name} was made from something else than is asked for")
         if stored.name != path.name:
-            document, envelope = self._renamed(stored, path, recipe, names)
+            document, envelope = self._renamed(stored, statement, path, names)
         with staged(path) as temporary:
             digest = store.fetch(stored, temporary)
             if origin == "remote":
@@ -236,17 +236,14 @@ class EngineStore:
             publish(temporary, path, digest, document, envelope)
 
     def _renamed(
-        self, stored: Stored, path: Path, recipe: Recipe, names: Mapping[str, str]
+        self, stored: Stored, statement: Statement, path: Path, names: Mapping[str, str]
     ) -> tuple[bytes, bytes | None]:
         """Documents for an engine of the same recipe under another backbone's name."""
-        now = datetime.now(timezone.utc)
-        document = provenance.write_statement(
+        document = provenance.renamed(
+            statement,
             path,
             stored.engine.sha256_hex,
-            recipe,
-            dependencies=input_files(recipe.inputs, names),
-            versions={},
-            started=now,
+            dependencies=input_files(statement.recipe.inputs, names),
         )
         envelope = self.sign(document)
         check(
