@@ -26,10 +26,7 @@ _Positive = Annotated[int, Meta(ge=1, lt=1 << 31)]
 _Shape = Annotated[list[_Positive], Meta(min_length=1)]
 _Text = Annotated[str, Meta(min_length=1)]
 _Version = Annotated[str, Meta(min_length=1, extra_json_schema={"pattern": _VERSION})]
-_Runtime = Annotated[
-    str,
-    Meta(min_length=1, extra_json_schema={"examples": ["tensorrt_rtx", "tensorrt", "onnxruntime"]}),
-]
+_Runtime = Annotated[str, Meta(min_length=1)]
 _Distinct = {"uniqueItems": True}
 _Names = Annotated[list[_Text], Meta(min_length=1, extra_json_schema=_Distinct)]
 _Precisions = Annotated[list[PrecisionMode], Meta(min_length=1, extra_json_schema=_Distinct)]

@@ -87,13 +87,28 @@ def next_version(path: Path) -> None:
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
 
 
-ANY = [remove, empty, truncate, garbage, binary, directory, fifo, symlink, dangling, flip_bit]
+def flip_bit_of_digest(path: Path) -> None:
+    """Not of a time, which anybody may write and only a signature protects."""
+    flip_bit(path, offset=path.read_bytes().index(b'"sha256": "') + 12)
+
+
+ANY = [remove, empty, truncate, garbage, binary, directory, fifo, symlink, dangling]
 CASES = [
-    *(("", damage) for damage in ANY),
-    *((".sha256", damage) for damage in [*ANY, megabyte, upper_case, short_hex, other_file]),
+    *(("", damage) for damage in [*ANY, flip_bit]),
+    *(
+        (".sha256", damage)
+        for damage in [*ANY, flip_bit, megabyte, upper_case, short_hex, other_file]
+    ),
     *(
         (".provenance.json", damage)
-        for damage in [*ANY, megabyte, unknown_field, other_recipe, next_version]
+        for damage in [
+            *ANY,
+            flip_bit_of_digest,
+            megabyte,
+            unknown_field,
+            other_recipe,
+            next_version,
+        ]
     ),
 ]
 

@@ -52,7 +52,10 @@ class Screen:
 
             dumb = os.environ.get("TERM", "") in ("", "dumb") or os.environ.get("NO_COLOR")
             self._console = Console(
-                file=sys.stdout, highlight=False, color_system=None if dumb else "auto"
+                file=sys.stdout,
+                width=_columns(),
+                highlight=False,
+                color_system=None if dumb else "auto",
             )
             self.width = self._console.width
 
@@ -108,6 +111,14 @@ def write(text: str) -> None:
 def write_line(text: str) -> None:
     """Write a line of its own, without control characters; see `write`."""
     write(f"{escaped(text)}\n")
+
+
+def _columns() -> int | None:
+    """Columns of the terminal, which knows better than a COLUMNS that someone exported."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except OSError:
+        return None
 
 
 def escaped(text: str) -> str:
