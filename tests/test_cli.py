@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_models
 import pytest
 from artifacts import (
     flip_bit,
@@ -421,6 +423,42 @@ def test_a_full_device_for_output(shipped: Path) -> None:
         )  # fmt: skip
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["schema", "verify"])
+def test_a_full_device_is_named(shipped: Path, command: str) -> None:
+    """The schema is larger than what Python holds back, a few lines are less."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    arguments = [str(shipped)] if command == "verify" else []
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "enginery", command, *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "ERROR: standard output: No space left on device\n"
+
+
+def test_a_closed_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    onnx_models.write_small(tmp_path / "new" / "model.onnx", seed=1)
+    shell = f"exec {shlex.quote(sys.executable)} -m enginery"
+    for command in ("schema >&-", f"init {shlex.quote(str(tmp_path / 'new'))} >&-"):
+        done = subprocess.run(
+            ["sh", "-c", f"{shell} {command}"],
+            cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "new" / "dodo.py").exists()
+
+
+def test_a_closed_standard_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {shlex.quote(sys.executable)} -m enginery verify nowhere >&- 2>&-"],
+        cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
 
 
 # --- install and rollback

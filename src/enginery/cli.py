@@ -28,6 +28,7 @@ WELL, ENGINES, OTHER = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    _open_closed_streams()
     try:
         return _run(given)
     except EngineIntegrityError as error:
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WELL
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail(error, OTHER)
+        said = f"{error.filename}: {error.strerror}" if error.filename else error
+        return _fail(said, OTHER)
     except KeyboardInterrupt:
         return _fail("interrupted; nothing is half done", 130)
 
@@ -51,8 +53,27 @@ def _run(given: list[str]) -> int:
         raise EngineryError("a command is missing; to start a corpus here: enginery init")
     asked = parser().parse_args(given)
     code = _COMMANDS[asked.command](asked)
-    sys.stdout.flush()
+    _write("", flush=True)
     return code
+
+
+def _open_closed_streams() -> None:
+    """Have what is written to a stream that the caller closed go nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as any stream
+            setattr(sys, name, nowhere)
+
+
+def _write(text: str, *, flush: bool = False) -> None:
+    """Write to standard output; an error names it, as that of a file names the file."""
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except OSError as error:
+        # Python makes it a BrokenPipeError again where it was one.
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _fail(error: object, code: int) -> int:
@@ -90,7 +111,7 @@ def _verify(asked: Namespace) -> int:
 def _say(line: str) -> None:
     """A line, whatever is in the names of files."""
     printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    sys.stdout.write(f"{printable}\n")
+    _write(f"{printable}\n")
 
 
 def _install(asked: Namespace) -> int:
@@ -112,7 +133,7 @@ def _install(asked: Namespace) -> int:
         source=_source(asked, remote),
         policy=_policy(asked),
     )
-    sys.stdout.write(
+    _write(
         f"{len(done.engines)} engines for {done.target} in {asked.into / 'current'}, "
         f"{done.received} of them new, release {done.digest[:12]}\n"
     )
@@ -148,7 +169,7 @@ def _rollback(asked: Namespace) -> int:
     from .install import rollback
 
     done = rollback(asked.into, policy=_policy(asked))
-    sys.stdout.write(
+    _write(
         f"{len(done.engines)} engines for {done.target} in {asked.into / 'current'}, "
         f"release {done.digest[:12]}\n"
     )
@@ -158,12 +179,12 @@ def _rollback(asked: Namespace) -> int:
 def _schema(asked: Namespace) -> int:  # noqa: ARG001
     from .corpus_schema import shipped
 
-    sys.stdout.write(shipped().decode())
+    _write(shipped().decode())
     return WELL
 
 
 def _completion(asked: Namespace) -> int:
-    sys.stdout.write(completion(asked.shell))
+    _write(completion(asked.shell))
     return WELL
 
 

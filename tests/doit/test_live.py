@@ -284,3 +284,98 @@ def test_tasks_that_talk_with_the_user(project: Project) -> None:
         assert shown.finish() == 0
     assert "got mine" in shown.transcript
     assert_given_back(shown)
+
+
+OWN = "DOIT_CONFIG = {'reporter': 'enginery'}\n"
+FAST = """
+
+def count():
+    for number in range(3000):
+        print(f"line {number}.")
+    print("no end", end="")
+
+
+def task_count():
+    return {"actions": [count], "verbosity": 2}
+"""
+
+
+def test_many_lines_at_once_are_shown_together_and_in_order(new_project: Project) -> None:
+    (new_project.path / "dodo.py").write_text(OWN + FAST)
+    with terminal(new_project) as shown:
+        assert shown.finish() == 0
+    lines = [line for line in shown.transcript if line.startswith(("line ", "no end"))]
+    assert lines == [*(f"line {number}." for number in range(3000)), "no end"]
+    assert shown.raw.count(b" running;") < 100
+    assert_given_back(shown)
+
+
+TWO = """
+
+def task_two():
+    for name, seconds in (("short", 0.5), ("long", 2)):
+        yield {"name": name, "actions": [f"echo {name} begins; sleep {seconds}; echo {name} ends"],
+               "io": {"capture": False}}
+
+
+def task_later():
+    return {"actions": ["sleep 1"], "task_dep": ["two"]}
+"""
+
+
+@pytest.mark.parametrize("arguments", PARALLEL[1:])
+def test_two_tasks_that_have_the_terminal(new_project: Project, arguments: list[str]) -> None:
+    (new_project.path / "dodo.py").write_text(OWN + TWO)
+    with terminal(new_project, *arguments) as shown:
+        assert shown.finish() == 0
+    both = [text for text in shown.seen if "short ends" in text and "long ends" not in text]
+    assert both
+    assert not any(" running;" in text for text in both)
+    assert any(" running;" in text for text in shown.seen if "long ends" in text)
+    assert_no_rows_left(shown)
+
+
+WIDE = """
+
+import time
+
+
+def ask():
+    print("z" * 100, end="")
+    time.sleep(1)
+
+
+def task_ask():
+    return {"actions": [ask], "verbosity": 2}
+"""
+
+
+def test_the_terminal_is_as_wide_as_it_says(new_project: Project) -> None:
+    (new_project.path / "dodo.py").write_text(OWN + WIDE)
+    with terminal(new_project, size=(60, 30), COLUMNS="200", LINES="90") as shown:
+        assert shown.finish() == 0
+    assert shown.transcript[:2] == ["z" * 60, "z" * 40]
+    assert sum("z" in row for row in shown.transcript) == 2
+    assert_given_back(shown)
+
+
+CONTROLS = r"""
+
+def tell():
+    print("\x1b[31mred\x1b[0m \x1b[5Aup \x1b]0;title\x07\x0e\x00\x9b2Jclear\x1bc \x1b[" + "1" * 5000 + "m")
+    print("one\x85two\u2028three\ttab \x1b[")
+
+
+def task_tell():
+    return {"actions": [tell], "verbosity": 2}
+"""
+
+
+def test_control_characters_do_not_reach_the_terminal(new_project: Project) -> None:
+    (new_project.path / "dodo.py").write_text(OWN + CONTROLS)
+    with terminal(new_project) as shown:
+        assert shown.finish() == 0
+    assert b"\x1b[31mred" in shown.raw
+    assert shown.transcript[:4] == ["red up clear", "one", "two", "three   tab"]
+    assert not re.search(rb"\x1b\[5A|\x1b\]|[\x00\x07\x0e]|\xc2[\x80-\x9f]|\x1bc", shown.raw)
+    assert_given_back(shown)

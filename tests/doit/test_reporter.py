@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import onnx_models
 import pytest
@@ -166,3 +172,81 @@ def test_a_task_that_is_like_no_other(project: Project) -> None:
     assert run.returncode == 3
     assert "mean" not in run.stderr
     assert run.stderr.startswith('ERROR: Invalid parameter: "xyzzy". Must be a command, task')
+
+
+def last_summary(project: Project) -> dict[str, Any]:
+    lines = (project.path / ".enginery" / "last-run.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert last["kind"] == "c10.engine.compile.summary"
+    found: dict[str, Any] = last["kv"]
+    return found
+
+
+@pytest.mark.parametrize("arguments", PARALLEL)
+def test_engines_of_a_delayed_task_creator(project: Project, arguments: list[str]) -> None:
+    project.edit(
+        "dodo.py", "def task_engines", "@create_after('first', creates=NAMES)\ndef task_engines"
+    )
+    dodo = project.path / "dodo.py"
+    dodo.write_text(
+        "from doit import create_after\nNAMES = ['plain', 'external', 'half']\n"
+        + dodo.read_text()
+        + "\ndef task_first():\n    return {'actions': ['true']}\n"
+    )
+    shutil.rmtree(project.path / ".enginery")
+    project.edit("corpus.toml", 'onnx = "plain.onnx"', 'onnx = "plain.onnx"\nworkspace_mb = 65')
+    run = project.doit(*arguments)
+    assert run.returncode == 0, run.said
+    summary = run.stdout.splitlines()[-1]
+    assert counts(summary) == {"total": "3", "reused": "2", "built": "1", "ratio": "0.67"}
+    assert last_summary(project)["engines_built"] == 1
+
+
+def test_standard_output_that_is_closed(project: Project) -> None:
+    project.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    shutil.rmtree(project.path / ".enginery")
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m doit >&-', sys.executable],
+        cwd=project.path, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert last_summary(project)["engines_built"] == 3
+
+
+def test_the_record_is_kept_where_the_lines_cannot_be_written(project: Project) -> None:
+    project.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    shutil.rmtree(project.path / ".enginery")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-u", "-m", "doit", "--json", "events.jsonl"],
+            cwd=project.path, stdout=full, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert last_summary(project)["total"] == 3
+    assert "compile.summary" in (project.path / "events.jsonl").read_text().splitlines()[-1]
+
+
+def test_ctrl_c_while_the_run_ends(new_project: Project) -> None:
+    (new_project.path / "dodo.py").write_text(
+        "import atexit, os, signal\n"
+        "DOIT_CONFIG = {'reporter': 'enginery'}\n"
+        "def press():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "atexit.register(press)\n"
+        "def task_own():\n    return {'actions': [press]}\n"
+    )
+    run = new_project.doit()
+    assert run.returncode == -signal.SIGINT
+    assert "atexit" not in run.stderr
+
+
+def test_left_out_engines_are_no_errors(project: Project) -> None:
+    project.edit(
+        "corpus.toml",
+        "[backbones.plain]",
+        '[targets.jetson]\nruntime = "tensorrt"\nsm = 87\njetpack = "6.2"\ntrt = "10.3.0.30"\n'
+        'elsewhere = "skip"\n[backbones.plain]\ntargets = ["jetson"]',
+    )
+    run = project.doit("-a", "--json", "events.jsonl", "plain")
+    assert run.returncode == 0, run.said
+    assert counts(run.stdout.splitlines()[-1]) == {"total": "1", "skipped": "1"}
+    assert "ElsewhereError" not in (project.path / "events.jsonl").read_text()

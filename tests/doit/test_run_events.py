@@ -189,3 +189,91 @@ def test_info_events_are_not_a_users_to_see(project: Project) -> None:
     assert [line for line in run.stderr.splitlines() if line.startswith("LOG")] == [
         f"LOG building {project.engine('plain').name}: workspace_mb: 64 -> 65"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("plain", "plain is a task; name a file first, as in: --json run.jsonl plain"),
+        ("plain.onnx", "plain.onnx belongs to the task "),
+        ("corpus.toml", "corpus.toml holds something else than events"),
+        ("dodo.py", "dodo.py holds something else than events"),
+    ],
+)
+def test_a_file_that_is_something_else(project: Project, name: str, words: str) -> None:
+    path = project.path / name
+    before = path.read_bytes() if path.exists() else None
+    run = project.doit("--json", name)
+    assert (run.returncode, run.stdout) == (3, "")
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"ERROR: --json: {words}")
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_a_file_that_a_task_is_going_to_make(project: Project) -> None:
+    engine = project.engine("plain").relative_to(project.path)
+    shutil.rmtree(project.engines)
+    for name in ("engines", f"./{engine}"):
+        run = project.doit("--json", name)
+        assert run.returncode == 3
+        assert f"ERROR: --json: {name} belongs to the task " in run.stderr
+        assert not project.engines.exists()
+
+
+def test_events_of_an_earlier_run_are_replaced(project: Project) -> None:
+    path = project.path / "events.jsonl"
+    path.touch()
+    assert project.doit("--json", path.name).returncode == 0
+    path.write_text(path.read_text() * 2)
+    assert project.doit("--json", path.name).returncode == 0
+    assert len(of(events(path), "c10.run.start")) == 1
+
+
+def test_events_to_standard_error(project: Project) -> None:
+    run = project.doit("--json", "/dev/stderr")
+    assert run.returncode == 0
+    assert json.loads(run.stderr.splitlines()[0])["kind"] == "c10.run.start"
+
+
+def test_arguments_that_are_not_utf_8(project: Project) -> None:
+    run = project.doit("--json", "events.jsonl", "-o", "x\udcff.txt")
+    assert run.returncode == 0, run.said
+    assert (project.path / "x\udcff.txt").exists()
+    (start,) = of(events(project.path / "events.jsonl"), "c10.run.start")
+    assert start["arguments"][-1] == "x\\udcff.txt"
+
+
+@pytest.mark.parametrize("names", [["plain", "plain", "half"], ["pl*", "plain", "half"]])
+def test_a_name_given_twice_hides_no_other(project: Project, names: list[str]) -> None:
+    project.edit("corpus.toml", "workspace_mb = 64", "workspace_mb = 65")
+    run = project.doit("--json", "events.jsonl", *names)
+    assert run.returncode == 0, run.said
+    assert run.built == ["plain", "half"]
+
+
+def test_values_of_a_tasks_own_are_kept(project: Project) -> None:
+    with (project.path / "dodo.py").open("a") as dodo:
+        dodo.write(
+            "\ndef task_say():\n"
+            "    return {'actions': ['echo said %(what)s'], 'pos_arg': 'what', 'verbosity': 2}\n"
+        )
+    run = project.doit("say", "plain", "plain")
+    assert run.returncode == 0, run.said
+    assert "said plain plain" in run.stdout
+
+
+@pytest.mark.parametrize("reporter", ["", "reporter=Mine, "])
+def test_the_file_is_set_in_the_dodo(project: Project, reporter: str) -> None:
+    """The reporter may be a class made of enginery's."""
+    mine = (
+        "from enginery.doit.reporter import EngineReporter\n"
+        "class Mine(EngineReporter):\n    pass\n"
+        f'DOIT_CONFIG = doit_config({reporter}json_file="set.jsonl")'
+    )
+    project.edit("dodo.py", "DOIT_CONFIG = doit_config()", mine)
+    run = project.doit()
+    assert run.returncode == 0, run.said
+    assert events(project.path / "set.jsonl")[-1]["kind"] == "c10.engine.compile.summary"
+    assert project.doit("--json", "given.jsonl").returncode == 0
+    assert (project.path / "given.jsonl").exists()
+    assert project.doit("--json=", "-r", "console").returncode == 0

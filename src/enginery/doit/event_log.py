@@ -2,15 +2,71 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
 import msgspec
+from doit.exceptions import InvalidCommand
+from doit.task import Task
 
 from .. import atomic
 from .wire import Event
+
+_BEGIN = b'{"time"'
+
+
+def open_events(path: str, tasks: Iterable[Task]) -> FileIO:
+    """Open the file of `--json`; it takes the place of nothing but events.
+
+    Devices and pipes are written to as they are.
+
+    Raises:
+        InvalidCommand: It is something else, or cannot be written.
+    """
+    if path == "-":
+        raise InvalidCommand("--json: name a file; - is none")
+    try:
+        regular = stat.S_ISREG(Path(path).stat().st_mode)
+    except OSError:
+        there = regular = False  # whether it can be written shows below
+    else:
+        there = True
+    if regular or not there:
+        _refuse_own(path, tasks)
+    try:
+        if regular and not _holds_events(path):
+            raise InvalidCommand(
+                f"--json: {path} holds something else than events; name another file"
+            )
+        return FileIO(path, "w")
+    except OSError as error:
+        raise InvalidCommand(
+            f"--json: {path} cannot be written: {error.strerror}; name another file"
+        ) from error
+
+
+def _refuse_own(path: str, tasks: Iterable[Task]) -> None:
+    """Refuse what belongs to a task, though it may not be there yet."""
+    places = {os.path.abspath(path), os.path.realpath(path)}  # noqa: PTH100 - as doit has them
+    for task in tasks:
+        if task.name == path:
+            raise InvalidCommand(
+                f"--json: {path} is a task; name a file first, as in: --json run.jsonl {path}"
+            )
+        for own in map(os.path.abspath, (*task.targets, *task.file_dep)):
+            if any(own == place or own.startswith(place + os.sep) for place in places):
+                raise InvalidCommand(
+                    f"--json: {path} belongs to the task {task.name}; name another file"
+                )
+
+
+def _holds_events(path: str) -> bool:
+    with FileIO(path) as file:
+        return file.read(len(_BEGIN)) in (b"", _BEGIN)
 
 
 class EventLog:

@@ -6,11 +6,12 @@ kill -9 among it, the terminal is as it should be.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -18,22 +19,39 @@ from rich.text import Text
 from ..figures import duration
 from .estimates import against
 from .tally import Running, Tally
+from .watch import terminal_size
 
 _WIDEST = 140
 _WIDE = 72
 _GAP = 2
+
+_PAUSE_S = 0.1
+_MOST_LINES = 500
+
+_LINE_ENDS = re.compile("[\n\x85\u2028\u2029]")
+# Colours (as long as they are no attack on int), then all other sequences and control characters.
+_CONTROLS = re.compile(
+    r"(\x1b\[[0-9;]{0,60}m)"
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c)"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|\x1b[ -/]*[0-~]"
+    r"|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
+)
 
 
 class LiveView:
     """Shows a tally. Whoever calls it holds the one lock of the run."""
 
     def __init__(self, stream: TextIO, tally: Tally) -> None:
+        self._stream = stream
         self._console = _VisibleCursor(
             file=stream, highlight=False, markup=False, emoji=False, force_terminal=True
         )
         self._tally = tally
         self._live: Live | None = None
         self._partial: dict[str, str] = {}
+        self._lines: list[str] = []
+        self._printed = 0.0
 
     def start(self) -> None:
         """Show the rows."""
@@ -47,38 +65,58 @@ class LiveView:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
+            self._measure()
             self._live.start(refresh=True)
 
     def stop(self) -> None:
         """Take the rows away; the cursor is where they began."""
         if self._live is not None:
             live, self._live = self._live, None
+            self._measure()
             live.stop()
+        self._print_lines()
 
     def refresh(self) -> None:
-        """Show what is the case now."""
-        if self._live is not None:
+        """Show what is the case now, and the lines that were finished meanwhile."""
+        if self._lines:
+            self._print_lines()
+        elif self._live is not None:
+            self._measure()
             self._live.refresh()
 
     def text(self, origin: str, text: str) -> None:
-        """Show text above the rows, line by line; an unfinished line is shown as the first row."""
-        *lines, rest = (self._partial.pop(origin, "") + text).split("\n")
-        if lines:
-            self._print("\n".join(lines))
+        """Show text above the rows, line by line; an unfinished line is shown as the first row.
+
+        To draw the rows anew for every line would slow down whoever prints many: those that
+        follow another closely are shown together, by the next `refresh` at the latest.
+        """
+        *lines, rest = _LINE_ENDS.split(self._partial.pop(origin, "") + text)
+        self._lines += lines
         if rest:
             # What comes after a carriage return covers what was there.
             covered = rest.rstrip("\r").rfind("\r")
             self._partial[origin] = rest[covered + 1 :]
+        is_due = time.monotonic() - self._printed >= _PAUSE_S
+        if self._live is None or is_due or len(self._lines) >= _MOST_LINES:
+            self._print_lines()
 
     def flush(self) -> None:
-        """Show unfinished lines as they are."""
-        for rest in self._partial.values():
-            self._print(rest)
+        """Show all lines, unfinished ones as they are."""
+        self._lines += self._partial.values()
         self._partial.clear()
+        self._print_lines()
 
-    def _print(self, text: str) -> None:
-        # The terminal breaks long lines, so that they can be copied in one piece.
-        self._console.print(Text("\n").join(map(_line, text.split("\n"))), soft_wrap=True)
+    def _print_lines(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._measure()
+            # The terminal breaks long lines, so that they can be copied in one piece.
+            self._console.print(Text("\n").join(map(_line, lines)), soft_wrap=True)
+            self._printed = time.monotonic()
+
+    def _measure(self) -> None:
+        # By itself the console would believe the environment, whatever the terminal says.
+        self._console.size = ConsoleDimensions(*terminal_size(self._stream))
 
     def _content(self, width: int, height: int) -> Iterator[RenderableType]:
         now = time.monotonic()
@@ -128,7 +166,9 @@ def _table(running: list[Running], width: int, now: float) -> Table:
     for one, time_text in zip(running, times, strict=True):
         phase, step, total = one.now
         steps = f", {step} of {total} steps" if total else ""
-        table.add_row(Text(one.name, style="cyan"), Text(time_text), Text(phase + steps))
+        table.add_row(
+            Text(_CONTROLS.sub("", one.name), style="cyan"), Text(time_text), Text(phase + steps)
+        )
     return table
 
 
@@ -139,7 +179,9 @@ def _time(one: Running, now: float, *, wide: bool) -> str:
 
 
 def _line(text: str) -> Text:
-    return Text.from_ansi(text.rstrip("\r").expandtabs())
+    """A line with its colours, and nothing else that moves or changes the terminal."""
+    visible = text.rstrip("\r").rpartition("\r")[2]
+    return Text.from_ansi(_CONTROLS.sub(lambda found: found[1] or "", visible).expandtabs())
 
 
 def _cut(text: Text) -> Text:

@@ -30,9 +30,10 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
 
     desc = "engines as they are built, live on a terminal, and a summary"
 
-    def __init__(self, outstream: TextIO, options: Mapping[str, Any]) -> None:
+    def __init__(self, outstream: TextIO | None, options: Mapping[str, Any]) -> None:
         super().__init__(outstream, options)
         self._jobs: dict[str, EngineJob | UnknownEngine] = {}
+        self._corpora = 0
         self._ours_ran = False
         self._told: dict[str, float] = {}
 
@@ -43,25 +44,27 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
         from .watch import Watch
 
         self._tally: Tally = Tally()
-        self._jobs = run_events.jobs()
         self._log: EventLog = run_events.open_log()
-        self._records = run_events.records()
-        for name in _reachable(tasks, selected_tasks):
-            if name in self._jobs:
-                self._tally.expect(name)
+        self._tasks, self._selected = tasks, selected_tasks
+        self._know_engines()
         self._watch: Watch = Watch(self.outstream, self._tally, self._take_event)
         self._lock = self._watch.lock
         self._log.add(run_events.start())
 
     def write(self, text: str) -> None:
         """Write a piece of doit's own output."""
-        if not self._watch.show(text):
+        if not self._watch.show(text) and self.outstream is not None:
             super().write(text)
 
     def get_status(self, task: Task) -> None:
         """A task is looked at: one of a delayed creator was not known before."""
-        if task.name in self._jobs:
-            self._tally.expect(task.name)
+        from . import run_events
+
+        with self._lock:
+            if run_events.count_corpora() != self._corpora:
+                self._know_engines()
+            if task.name in self._jobs:
+                self._tally.expect(task.name)
 
     def execute_task(self, task: Task) -> None:
         """A task begins."""
@@ -103,17 +106,16 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
         from . import run_events
 
         with self._lock:
-            if not self._watch.live:
-                super().skip_uptodate(task)
-            if not task.actions:
-                return
             fresh, reason = True, None
             if task.name in self._jobs:
                 fresh, reason, saved_s = run_events.verdict_of(task)
                 self._tally.engine(task.name, "reused" if fresh else "skipped", saved_s)
                 if fresh:
                     self._log.add(run_events.hit(self._jobs[task.name]))
-            self._log.add(run_events.skip(task.name, fresh, reason))
+            if task.actions:
+                self._log.add(run_events.skip(task.name, fresh, reason))
+            if not self._watch.live:
+                super().skip_uptodate(task)
 
     def skip_ignore(self, task: Task) -> None:
         """A task is left out because a user said so."""
@@ -128,18 +130,24 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
     def complete_run(self) -> None:
         """Everything has ended, one way or another."""
         from . import run_events
+        from .watch import fitting
 
         interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
-        live = self._watch.live
-        self._watch.end()
-        super().complete_run()
+        if interrupted:
+            _ignore_ctrl_c()
+        live, out = self._watch.live, self.outstream
         wall_s = time.monotonic() - self._tally.began
-        if interrupted and not live and self.outstream.isatty():
+        try:
+            self._watch.end()
+        finally:
+            # First of all: whoever reads the lines may be gone.
+            self._finish_log(wall_s, interrupted=interrupted)
+        super().complete_run()
+        if interrupted and not live and out is not None and out.isatty():
             self.write("\n")  # after the terminal's ^C
         for line in self._tally.lines(wall_s, interrupted=interrupted):
-            self.write(f"{_fitting(line) if live else line}\n")
+            self.write(f"{fitting(line, out) if live and out is not None else line}\n")
         run_events.mark_end()
-        self._finish_log(wall_s, interrupted=interrupted)
 
     def _finish_log(self, wall_s: float, *, interrupted: bool) -> None:
         from . import run_events
@@ -147,6 +155,17 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
         self._log.add(run_events.summary(self._tally.summary(wall_s, interrupted=interrupted)))
         if self._ours_ran:
             self._log.keep(self._records)
+
+    def _know_engines(self) -> None:
+        """Take the engines of all corpora that were read so far."""
+        from . import run_events
+
+        self._corpora = run_events.count_corpora()
+        self._jobs = run_events.jobs()
+        self._records = run_events.records()
+        for name in _reachable(self._tasks, self._selected):
+            if name in self._jobs:
+                self._tally.expect(name)
 
     def _begin(self, task: Task, title: str) -> None:
         from . import run_events
@@ -156,7 +175,7 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
         running.name = title
         self._ours_ran = self._ours_ran or self._is_ours(task)
         if task.io.capture is False:
-            self._watch.pause()
+            self._watch.pause(task.name)
         self._log.add(run_events.event("c10.task.start", task=task.name))
 
     def _running(self, name: str) -> Running:
@@ -174,7 +193,7 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
         self._watch.drain()
         running = self._running(task.name)
         del self._tally.running[task.name]
-        self._watch.flush(pause_is_over=task.io.capture is False)
+        self._watch.flush(task.name)
         return running
 
     def _ended(self, task: Task, running: Running) -> str:
@@ -211,6 +230,8 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
                 self._note(self._running(task), self._jobs[task], event)
         if event.kind == run_events.NOTE and task in self._tally.running:
             self._tally.running[task].phase = event.kv["text"]
+        if self._is_no_error(event):
+            return
         if event.kind in run_events.WRITTEN and self._is_due(event):
             self._log.add(event)
 
@@ -225,6 +246,11 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
                 running.expected_s = run_events.expected_s(job)
         else:
             running.outcome = run_events.OUTCOMES.get(event.kind, running.outcome)
+
+    def _is_no_error(self, event: Event) -> bool:
+        """Whether an event says of an engine that the corpus leaves out that it was not built."""
+        job = self._jobs.get(event.kv.get("task", ""))
+        return job is not None and job.skips and event.kv.get("error_class") == "ElsewhereError"
 
     def _is_due(self, event: Event) -> bool:
         """Whether an event is written: of a phase's steps, two a second are enough."""
@@ -243,16 +269,13 @@ def _is_shown(task: Task) -> bool:
     return bool(task.actions) and not task.name.startswith("_")
 
 
-def _fitting(line: str) -> str:
-    """A line, broken between words where it is longer than the terminal is wide."""
-    import shutil
+def _ignore_ctrl_c() -> None:
+    """Have the end of an interrupted run told, however often a person presses it."""
+    import signal
+    import threading
 
-    width = shutil.get_terminal_size().columns
-    if len(line) < width:
-        return line
-    import textwrap
-
-    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _took(running: Running) -> str:

@@ -5,13 +5,15 @@ doit loads this module in other people's projects too: it is light, and otherwis
 
 from __future__ import annotations
 
+import fnmatch
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import FileIO
 from typing import Any
 
 from doit.cmd_run import Run
 from doit.exceptions import InvalidCommand
+from doit.task import Task
 
 _JSON = {
     "name": "json_file",
@@ -28,10 +30,11 @@ class RunCommand(Run):  # type: ignore[misc]
 
     name = "run"
     cmd_options = (*Run.cmd_options, _JSON)
+    sel_tasks: list[str]
 
     def execute(self, params: Any, args: list[str]) -> Any:
         """Load the tasks and run them."""
-        self._json = str(params["json_file"] or "")
+        self._params = params
         try:
             return super().execute(params, args)
         except InvalidCommand as error:
@@ -42,33 +45,41 @@ class RunCommand(Run):  # type: ignore[misc]
     # doit calls it with whatever its own has for parameters.
     @functools.wraps(Run._execute)
     def _execute(self, *args: Any, **params: Any) -> Any:
-        if params.get("reporter") == "enginery" and not _forks(params):
+        reporter = params.get("reporter")
+        if self._is_ours(reporter) and not _forks(params):
             from .this_run import UNHEARD, shared
 
             unheard: list[bool] = shared(UNHEARD, [])
             unheard.append(True)
-        if not self._json:
+        if self.sel_tasks:
+            self.sel_tasks = _once(self.sel_tasks, self.task_list)
+        # Only now are the settings of the dodo.py among them.
+        json = str(self._params["json_file"] or "")
+        if not json:
             return super()._execute(*args, **params)
-        with self._open(params.get("reporter")) as file:
+        with self._open(json, reporter) as file:
             from .this_run import EVENT_FILES, shared
 
             files: list[FileIO] = shared(EVENT_FILES, [])
             files.append(file)
             return super()._execute(*args, **params)
 
-    def _open(self, reporter: Any) -> FileIO:
-        if reporter != "enginery":
+    def _open(self, json: str, reporter: Any) -> FileIO:
+        if not self._is_ours(reporter):
+            name = getattr(reporter, "__name__", reporter)
             raise InvalidCommand(
-                f"--json: the reporter {reporter!r} writes no events; add: -r enginery"
+                f"--json: the reporter {name!r} writes no events; add: -r enginery"
             )
-        if self._json == "-":
-            raise InvalidCommand("--json: name a file; - is none")
-        try:
-            return FileIO(self._json, "w")
-        except OSError as error:
-            raise InvalidCommand(
-                f"--json: {self._json} cannot be written: {error.strerror}; name another file"
-            ) from error
+        from .event_log import open_events
+
+        return open_events(json, self.task_list)
+
+    def _is_ours(self, reporter: Any) -> bool:
+        """Whether a reporter, given as its name or as a class, is enginery's or made of it."""
+        from .reporter import EngineReporter
+
+        kind = self.reporters.get(reporter) if isinstance(reporter, str) else reporter
+        return isinstance(kind, type) and issubclass(kind, EngineReporter)
 
     def _names(self) -> Iterator[str]:
         yield from (name for name in self.control.tasks if not name.startswith("_"))
@@ -89,6 +100,25 @@ class NotFound(InvalidCommand):  # type: ignore[misc]
         first, _, rest = super().__str__().partition("\n")
         meant = nearest(self.not_found, self._known)
         return f"{first} {meant[0].upper()}{meant[1:]}\n{rest}" if meant else f"{first}\n{rest}"
+
+
+def _once(selected: list[str], tasks: Iterable[Task]) -> list[str]:
+    """The command line without names of tasks that are selected already.
+
+    doit leaves out whatever follows such a name, and says nothing.
+    """
+    known = {task.name: task for task in tasks}
+    found: list[str] = []
+    seen: set[str] = set()
+    for place, name in enumerate(selected):
+        task = known.get(name)
+        if task and (task.params or task.creator_params or task.pos_arg is not None):
+            # What follows may be a value of the task's, and no name.
+            return [*found, *selected[place:]]
+        if task is None or name not in seen:
+            found.append(name)
+        seen.update(fnmatch.filter(known, name) if "*" in name else [name])
+    return found
 
 
 def _forks(params: dict[str, Any]) -> bool:

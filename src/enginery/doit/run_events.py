@@ -59,6 +59,11 @@ def jobs() -> dict[str, EngineJob | UnknownEngine]:
     return made
 
 
+def count_corpora() -> int:
+    """How many corpora were read so far: a delayed task creator reads its own during the run."""
+    return len(corpora())
+
+
 def open_log() -> EventLog:
     """The log of this run, which writes to the file of `--json` if there is one."""
     files: list[FileIO] = shared(EVENT_FILES, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import select
+import shutil
 import sys
 import threading
 import time
@@ -29,11 +30,11 @@ class Watch:
         live: Whether rows are drawn.
     """
 
-    def __init__(self, stream: TextIO, tally: Tally, take: Callable[[Event], None]) -> None:
+    def __init__(self, stream: TextIO | None, tally: Tally, take: Callable[[Event], None]) -> None:
         """Listen, before doit starts worker processes.
 
         Args:
-            stream: Where the run is shown.
+            stream: Where the run is shown; None where standard output is closed.
             tally: What is shown of it.
             take: Called with every event, by whoever has the lock.
         """
@@ -43,6 +44,7 @@ class Watch:
         self._wire = wire.plug(self._take, live=self.live)
         self._view: LiveView | None = None
         self._listener: threading.Thread | None = None
+        self._have_terminal: set[str] = set()
         self._done = False
         self._process = os.getpid()
         # Should doit not get to the end that it has for its reporters.
@@ -52,7 +54,7 @@ class Watch:
         """The first task begins: with nothing to do, no view is imported."""
         if self._listener is not None:
             return
-        if self.live:
+        if self.live and self._stream is not None:
             from .live import LiveView
 
             self._view = LiveView(self._stream, self._tally)
@@ -72,17 +74,19 @@ class Watch:
                 self._view.text("doit", text)
             return self._view is not None
 
-    def pause(self) -> None:
-        """A task has the terminal for itself."""
+    def pause(self, task: str) -> None:
+        """A task has the terminal for itself, or shares it with others that have it."""
+        self._have_terminal.add(task)
         if self._view is not None:
             self._view.stop()
 
-    def flush(self, *, pause_is_over: bool) -> None:
+    def flush(self, task: str) -> None:
         """A task has ended; whatever it printed without a line end is a line now."""
+        self._have_terminal.discard(task)
         if self._view is not None:
             if not self._tally.running:
                 self._view.flush()
-            if pause_is_over:
+            if not self._have_terminal:
                 self._view.start()
 
     def end(self) -> None:
@@ -110,14 +114,15 @@ class Watch:
                 self._take_event(message)
             elif self._view is not None:
                 self._view.text(message.origin, message.text)
-            else:
+            elif self._stream is not None:
                 # A worker process printed before the first task was seen to begin.
                 self._stream.write(message.text)
 
     def _listen(self) -> None:
         shown = 0.0
         while True:
-            select.select([self._wire.source], [], [], _PAUSE_S)
+            pause = max(shown + _PAUSE_S - time.monotonic(), 0) if self._view else _PAUSE_S
+            select.select([self._wire.source], [], [], pause)
             with self.lock:
                 if self._done:
                     return
@@ -128,12 +133,32 @@ class Watch:
                     shown = now
 
 
-def _is_live(stream: TextIO) -> bool:
+def terminal_size(stream: TextIO) -> os.terminal_size:
+    """How large a terminal is now: as it says, and only where it does not, by the environment."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except OSError:
+        return shutil.get_terminal_size()
+    return size if size.columns and size.lines else shutil.get_terminal_size()
+
+
+def fitting(line: str, terminal: TextIO) -> str:
+    """A line, broken between words where it is longer than a terminal is wide."""
+    width = terminal_size(terminal).columns
+    if len(line) < width:
+        return line
+    import textwrap
+
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _is_live(stream: TextIO | None) -> bool:
     """Whether rows can be drawn on what is written to."""
     from doit.action import PythonAction
 
     return (
-        stream is sys.stdout
+        stream is not None
+        and stream is sys.stdout
         and stream.isatty()
         and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
         and os.environ.get("TTY_INTERACTIVE") != "0"

@@ -246,7 +246,13 @@ def _frames(message: Event | Text) -> Iterator[bytes]:
 
 
 def _cleaned(value: Any) -> Any:
-    return _clean(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(one) for one in value]
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(one) for key, one in value.items()}
+    return value
 
 
 def _clean(text: str) -> str:
