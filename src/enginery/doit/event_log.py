@@ -74,23 +74,22 @@ class EventLog:
 
     def __init__(self, file: FileIO | None) -> None:
         self._file = file
-        self._lines: list[bytes] = []
+        self._events: list[Event] = []
 
     def add(self, event: Event) -> None:
         """Add an event; a file that cannot be written any more is given up, with one warning."""
-        line = msgspec.json.encode(event) + b"\n"
-        self._lines.append(line)
+        self._events.append(event)
         if self._file is None:
             return
         try:
-            self._file.write(line)
+            self._file.write(_line(event))
         except OSError as error:
             sys.stderr.write(f"{self._file.name}: no more events are written: {error.strerror}\n")
             self._file = None
 
     def keep(self, paths: Iterable[Path]) -> None:
         """Write all of it to files; one that cannot be written is none of the run's concern."""
-        data = b"".join(self._lines)
+        data = b"".join(map(_line, self._events))
         for path in paths:
             try:
                 path.parent.mkdir(exist_ok=True)
@@ -98,3 +97,7 @@ class EventLog:
             except OSError:
                 # A corpus may be read-only; the record is a convenience.
                 continue
+
+
+def _line(event: Event) -> bytes:
+    return msgspec.json.encode(event) + b"\n"
