@@ -7,18 +7,16 @@ Nothing is asserted about a time; a ratio above its bar has `over` beside it.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import projects
-from pairs import DOIT, ENVIRONMENT, machine, measure, run
+from pairs import DOIT, ENVIRONMENT, measure, run, table
 
 IMAGE = [1, 3, 224, 224]
 BARE = Path(__file__).with_name("bare_build.py")
@@ -152,23 +150,5 @@ def memory(work: Path) -> Iterator[str]:
 FIGURES = {f.__name__: f for f in (null, large, build, parallel, memory)}
 
 
-def main() -> None:
-    """Measure the figures that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", help="figures: " + ", ".join(FIGURES))
-    parser.add_argument("--workdir", type=Path, help="folder on the disk to measure on")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.names) - FIGURES.keys():
-        parser.error(f"no figure {sorted(unknown)}; known: {', '.join(FIGURES)}")
-    rows = [f"Measured on {machine()}.", "", "| what | enginery | the other | ratio | bar |",
-            "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    with tempfile.TemporaryDirectory(dir=arguments.workdir) as work:
-        for name in arguments.names or FIGURES:
-            for row in FIGURES[name](Path(work) / name):
-                sys.stderr.write(f"{row}\n")
-                rows.append(row)
-    sys.stdout.write("\n".join(rows) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    table(__doc__, FIGURES)

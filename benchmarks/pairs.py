@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,3 +85,35 @@ def machine() -> str:
         platform.processor(),
     )
     return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}"
+
+
+def table(
+    doc: str | None,
+    figures: Mapping[str, Callable[[Path], Iterator[str]]],
+    *,
+    needs: Sequence[str] = (),
+) -> None:
+    """Measure the figures that the command line names, or all, and print them as a table.
+
+    Args:
+        doc: What is measured; its first line is the command's description.
+        figures: Name to a function that yields rows; it gets a folder that is not there yet.
+        needs: Programs that it compares with.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("names", nargs="*", help="figures: " + ", ".join(figures))
+    parser.add_argument("--workdir", type=Path, help="folder on the disk to measure on")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - figures.keys():
+        parser.error(f"no figure {sorted(unknown)}; known: {', '.join(figures)}")
+    for program in needs:
+        if shutil.which(program) is None:
+            parser.error(f"{program} is not installed: there is nothing to compare with")
+    rows = [f"Measured on {machine()}.", "", "| what | enginery | the other | ratio | bar |",
+            "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=arguments.workdir) as work:
+        for name in arguments.names or figures:
+            for row in figures[name](Path(work) / name):
+                sys.stderr.write(f"{row}\n")
+                rows.append(row)
+    sys.stdout.write("\n".join(rows) + "\n")

@@ -8,19 +8,17 @@ Nothing is asserted about a time; a ratio above its bar has `over` beside it. Ne
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pairs import machine, measure, run
+from pairs import measure, run, table
 from store import kept
 
 from enginery.store.layout import LocalStore
@@ -174,23 +172,5 @@ def memory(work: Path) -> Iterator[str]:
 FIGURES = {f.__name__: f for f in (push, pull, memory)}
 
 
-def main() -> None:
-    """Measure the figures that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", help="figures: " + ", ".join(FIGURES))
-    parser.add_argument("--workdir", type=Path, help="folder on the disk to measure on")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.names) - FIGURES.keys():
-        parser.error(f"no figure {sorted(unknown)}; known: {', '.join(FIGURES)}")
-    rows = [f"Measured on {machine()}.", "", "| what | enginery | the other | ratio | bar |",
-            "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    with tempfile.TemporaryDirectory(dir=arguments.workdir) as work:
-        for name in arguments.names or FIGURES:
-            for row in FIGURES[name](Path(work) / name):
-                sys.stderr.write(f"{row}\n")
-                rows.append(row)
-    sys.stdout.write("\n".join(rows) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    table(__doc__, FIGURES)

@@ -7,19 +7,15 @@ Nothing is asserted about a time; a ratio above its bar has `over` beside it.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
-import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from pairs import machine, measure, run
+from pairs import measure, run, table
 
 from enginery import provenance
 from enginery.atomic import staged
@@ -168,25 +164,5 @@ def prepare(output: Path) -> None:
 FIGURES = {f.__name__: f for f in (restore, published, find)}
 
 
-def main() -> None:
-    """Measure the figures that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", help="figures: " + ", ".join(FIGURES))
-    parser.add_argument("--workdir", type=Path, help="folder on the disk to measure on")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.names) - FIGURES.keys():
-        parser.error(f"no figure {sorted(unknown)}; known: {', '.join(FIGURES)}")
-    if shutil.which("openssl") is None:
-        parser.error("openssl is not installed: there is nothing to compare with")
-    rows = [f"Measured on {machine()}.", "", "| what | enginery | the other | ratio | bar |",
-            "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    with tempfile.TemporaryDirectory(dir=arguments.workdir) as work:
-        for name in arguments.names or FIGURES:
-            for row in FIGURES[name](Path(work) / name):
-                sys.stderr.write(f"{row}\n")
-                rows.append(row)
-    sys.stdout.write("\n".join(rows) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    table(__doc__, FIGURES, needs=["openssl"])

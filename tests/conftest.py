@@ -48,6 +48,18 @@ expected_input_shape = [1, 3, 16, 16]
 precision = ["fp16"]
 """
 
+ON_ORIN = """\
+[targets.orin]
+runtime = "tensorrt"
+sm = 87
+jetpack = "6.2"
+trt = "10.3.0.30"
+elsewhere = "{}"
+[backbones.plain]
+targets = ["rtx", "orin"]
+"""
+"""A backbone for another host, too; what becomes of its engine there is filled in."""
+
 
 @dataclass(frozen=True)
 class Run:

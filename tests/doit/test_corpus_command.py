@@ -18,22 +18,12 @@ from typing import Any
 import onnx_models
 import pyte
 import pytest
-from conftest import Project, flip_bit
+from conftest import ON_ORIN, Project, flip_bit
 from keys import make_pair
 
 from enginery.digest import sha256_file
 from enginery.provenance import path_for as provenance_of
 
-OTHERS = """\
-[targets.orin]
-runtime = "tensorrt"
-sm = 87
-jetpack = "6.2"
-trt = "10.3.0.30"
-elsewhere = "{}"
-[backbones.plain]
-targets = ["rtx", "orin"]
-"""
 HEAVY = ("tensorrt", "tensorrt_rtx", "onnx", "numpy", "rich")
 SUMMARY = re.compile(r"3 engines: 3 fresh; \d\.\d MB; \d\.\d s of building")
 
@@ -149,7 +139,7 @@ def test_unsigned(project: Project) -> None:
 
 
 def test_elsewhere_and_left_out(project: Project) -> None:
-    project.edit("corpus.toml", "[backbones.plain]\n", OTHERS.format("fail"))
+    project.edit("corpus.toml", "[backbones.plain]\n", ON_ORIN.format("fail"))
     assert "elsewhere" in rows(project)["plain:orin-fp32"]
     assert project.doit("corpus", "--check", "external", "half").returncode == 0
     run = project.doit("corpus", "--check")
@@ -336,7 +326,7 @@ def test_output_that_cannot_be_written(project: Project) -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 140])
 def test_on_a_terminal(project: Project, columns: int) -> None:
-    project.edit("corpus.toml", "[backbones.plain]\n", OTHERS.format("fail"))
+    project.edit("corpus.toml", "[backbones.plain]\n", ON_ORIN.format("fail"))
     onnx_models.write_small(project.path / "half.onnx", seed=9)
     written = on_terminal(project, columns, "corpus")
     shown = screen(written, columns)

@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from conftest import Project, flip_bit
+from conftest import ON_ORIN, Project, flip_bit
 from keys import make_pair
 from msgspec import structs
 
@@ -27,16 +27,6 @@ from enginery.provenance import path_for as provenance_of
 from enginery.provenance import write_statement
 from enginery.store.layout import LocalStore
 
-ORIN = """\
-[targets.orin]
-runtime = "tensorrt"
-sm = 87
-jetpack = "6.2"
-trt = "10.3.0.30"
-elsewhere = "{}"
-[backbones.plain]
-targets = ["rtx", "orin"]
-"""
 MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d \S+"
 
 
@@ -405,7 +395,7 @@ def test_a_key_that_is_not_there(project: Project) -> None:
 
 
 def test_elsewhere(project: Project) -> None:
-    project.edit("corpus.toml", "[backbones.plain]\n", ORIN.format("fail"))
+    project.edit("corpus.toml", "[backbones.plain]\n", ON_ORIN.format("fail"))
     said = why(project)
     assert said.startswith("plain:orin-fp32: elsewhere\n")
     assert "it needs a host with SM 8.7" in said
@@ -419,7 +409,7 @@ def test_elsewhere(project: Project) -> None:
 
 def left_out(project: Project) -> EngineJob:
     """The engine of `plain` for the Orin, which the corpus leaves out here."""
-    project.edit("corpus.toml", "[backbones.plain]\n", ORIN.format("skip"))
+    project.edit("corpus.toml", "[backbones.plain]\n", ON_ORIN.format("skip"))
     jobs = corpus_jobs(read_corpus(project.path / "corpus.toml"))
     (job,) = (one for one in jobs.engines if one.target == "orin")
     return job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..hardware import dotted
 from ..host import Host
 from ..jobs import CorpusJobs
 from ..targets import Target
+from .screen import write
 
 _VERSION = 1
 
@@ -68,17 +68,12 @@ def _show(corpora: Iterable[tuple[Corpus, CorpusJobs]], *, as_json: bool) -> int
     try:
         host = known[0][1].host() if len(known) == 1 else probe()
         text = _json(host, known) if as_json else "\n".join(_lines(host, known))
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        write(text + "\n")
     except HostError as error:
         sys.stderr.write(f"ERROR: {error}\n")
         return 3
-    except BrokenPipeError:
-        # Whoever reads has enough; what is left must not be written when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         sys.stderr.write(f"ERROR: standard output cannot be written: {error.strerror}\n")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
     return 0
 
