@@ -23,7 +23,7 @@ from enginery.report.page import render
 from enginery.report.timeline import timeline
 from enginery.status import Condition
 
-EVIL = """<script>alert(1)</script>"'&{{ 7*7 }}</style>--><b>\\"""
+EVIL = """<script>alert(1)</script>"'&{{ 7919*7907 }}</style>--><b>\\"""
 
 
 def words(page: Page) -> str:
@@ -155,7 +155,7 @@ def test_whatever_is_named_is_text(section: Section) -> None:
     shown = f"{EVIL}\ufffd\ufffd"
     # The matrix, both charts and both timelines, the lists and the tables.
     assert text.count(shown) > 10
-    assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|\b49\b", text)
+    assert str(7919 * 7907) not in text
     drawn = [one for one in page.all("svg") if one.attributes.get("role") == "img"]
     assert all("<script>alert(1)" in one.text for one in drawn)
 
