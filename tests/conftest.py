@@ -206,3 +206,9 @@ def new_project(tmp_path: Path) -> Iterator[Project]:
     yield project
     for process in project.processes():
         os.kill(process, signal.SIGKILL)
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
