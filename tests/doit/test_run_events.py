@@ -79,7 +79,8 @@ def test_events_agree_with_what_happened(project: Project, arguments: list[str])
     assert finish["sha256"] in Path(f"{engine}.sha256").read_text()
     assert of(found, "c10.task.end", task="half", outcome="built")
     kinds = [event["kind"] for event in found if event["kv"].get("task") == "half"]
-    assert kinds[0] == "c10.task.start"
+    # With -n a task's process may be heard before doit tells that it started.
+    assert "c10.task.start" in kinds if arguments else kinds[0] == "c10.task.start"
     assert kinds[-1] == "c10.task.end"
 
     (summary,) = of(found, "c10.engine.compile.summary")
