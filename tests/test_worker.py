@@ -76,6 +76,7 @@ def test_it_is_another_process_each_time() -> None:
         "SignatureError",
         "StoreError",
         "RemoteError",
+        "FarmError",
     ],
 )
 def test_errors_come_back_as_themselves(name: str) -> None:

@@ -199,6 +199,12 @@ def _init(asked: Namespace) -> int:
     return WELL
 
 
+def _worker(asked: Namespace) -> int:
+    from .farm.command import run
+
+    return run(asked)
+
+
 _COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
     "init": _init,
     "verify": _verify,
@@ -206,4 +212,5 @@ _COMMANDS: Mapping[str, Callable[[Namespace], int]] = {
     "rollback": _rollback,
     "schema": _schema,
     "completion": _completion,
+    "worker": _worker,
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .farm import command as farm
 from .version import __version__
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -113,6 +114,7 @@ def parser() -> Arguments:
         description="Print the JSON Schema of corpus.toml, by which editors complete and check it.",
         example="enginery schema > corpus.schema.json",
     )
+    farm.add_to(whole)
     completion = whole.command(
         "completion",
         summary="print what completes this command in a shell",

@@ -29,12 +29,14 @@ from .errors import (
     ElsewhereError,
     EngineBuildError,
     EngineryError,
+    FarmError,
     InputChangedError,
 )
 from .events import CompileEvents
+from .farm_spec import FarmSpec
 from .inputs import InputDigests
 from .locks import locked
-from .plan import EnginePlan
+from .plan import EnginePlan, changed, check_unchanged
 from .publish import all_paths
 from .recipe import Recipe, input_files
 from .runtimes.protocol import CompileEngineCallable, Runtime
@@ -66,6 +68,8 @@ class EngineCompiler:
         logger: logging.Logger,
         progress: Callable[[BuildProgress], None] | None = None,
         store: StoreSpec | None = None,
+        farm: FarmSpec | None = None,
+        host_name: str | None = None,
     ) -> None:
         """Say what builds and who is told.
 
@@ -75,10 +79,14 @@ class EngineCompiler:
             progress: Called while an engine is built, in another thread, a few times a second.
             store: Where engines are looked for before they are built, and whose signatures count;
                 None is nowhere and nobody's.
+            farm: Who builds what this host cannot; None is nobody.
+            host_name: What provenance calls this host where it builds for others; None where it
+                builds for itself.
         """
         self._runtime = inference_runtime
         self._progress = progress
         self._spec = store
+        self._farm_spec, self._host_name = farm, host_name
         self._events = CompileEvents(logger)
 
     def compile_engines_for_corpus(
@@ -89,6 +97,7 @@ class EngineCompiler:
         Raises:
             EngineBuildError: An engine cannot be built; those finished before it stay.
             CalibrationCacheError: The calibration cache cannot be used.
+            FarmError: The farm is down, or nobody there can build an engine.
         """
         request.cache_root.mkdir(parents=True, exist_ok=True)
         results: list[EngineCompileResult] = []
@@ -123,7 +132,7 @@ class EngineCompiler:
                 return hit
             with locked(plan.path):
                 return self._reuse_or_build(plan, inputs)
-        except (EngineBuildError, CalibrationCacheError) as error:
+        except (EngineBuildError, CalibrationCacheError, FarmError) as error:
             self._events.error(plan.spec.model_name, plan.request.calibration_path, error)
             raise
 
@@ -146,13 +155,18 @@ class EngineCompiler:
         restored = self._restore(plan, inputs)
         if restored is not None:
             return restored
-        _check_host(plan, self._runtime, verdict)
+        try:
+            _check_host(plan, self._runtime, verdict)
+        except ElsewhereError:
+            if self._farm_spec is None:
+                raise
+            return self._take_from_farm(plan, inputs, verdict, self._farm_spec)
         if self._store is not None:
             self._store.check_signing()
         self._events.miss(model, plan.path, verdict.reason)
         atomic.clear_leftovers(all_paths(plan.path))
         began = time.perf_counter()
-        entry = self._build(plan, _Witness(plan, inputs, self._events.warning))
+        entry = self._build(plan, _Witness(plan, inputs, self._events.warning, self._host_name))
         return EngineCompileResult(entry, CompileOutcome.BUILT, time.perf_counter() - began)
 
     def _judge(self, plan: EnginePlan, inputs: InputDigests) -> Verdict:
@@ -176,7 +190,36 @@ class EngineCompiler:
         if where is None:
             return None
         self._events.restored(plan.spec.model_name, plan.path, where)
-        entry = _entry(plan, Sha256Sidecar.read(plan.path), recipe.fingerprint, where)
+        entry = _entry(plan, Sha256Sidecar.read(plan.path), recipe.fingerprint, restored_from=where)
+        return EngineCompileResult(entry, CompileOutcome.REUSED, None)
+
+    def _take_from_farm(
+        self, plan: EnginePlan, inputs: InputDigests, verdict: Verdict, spec: FarmSpec
+    ) -> EngineCompileResult:
+        """The engine from a worker, which builds it, or had built it for somebody before."""
+        from .farm.client import Farm  # with Dask, and not where an engine is built here
+        from .farm.taking import take
+        from .store.engines import EngineStore
+
+        store = self._store or EngineStore(StoreSpec(), self._events.warning)
+        store.check_trust()
+        model = plan.spec.model_name
+        self._events.miss(model, plan.path, verdict.reason)
+        atomic.clear_leftovers(all_paths(plan.path))
+        began = time.perf_counter()
+        farm = Farm(spec, self._events.warning, self._spec)
+        recipe, made = take(farm, plan, inputs, store, self._progress, self._events.warning)
+        seconds = time.perf_counter() - began
+        sha256 = Sha256Sidecar.read(plan.path)
+        if made.built:
+            # It was asked for ahead, or waited for others: only the worker knows how long it took.
+            seconds = provenance.read(plan.path).build_s or seconds
+            self._events.built_by(model, plan.path, made.host, seconds)
+            entry = _entry(plan, sha256, recipe.fingerprint, built_by=made.host)
+            return EngineCompileResult(entry, CompileOutcome.BUILT, seconds)
+        where = f"the farm's worker {made.host}"
+        self._events.restored(model, plan.path, where)
+        entry = _entry(plan, sha256, recipe.fingerprint, restored_from=where)
         return EngineCompileResult(entry, CompileOutcome.REUSED, None)
 
     def _build(self, plan: EnginePlan, witness: _Witness) -> EngineCacheEntry:
@@ -229,9 +272,16 @@ class _Witness:
         attested: Whether the provenance was written.
     """
 
-    def __init__(self, plan: EnginePlan, inputs: InputDigests, warn: Callable[[str], None]) -> None:
-        self._plan, self._inputs = plan, inputs
-        self._lowering = plan.lowering(warn) if plan.is_lowered else None
+    def __init__(
+        self,
+        plan: EnginePlan,
+        inputs: InputDigests,
+        warn: Callable[[str], None],
+        host: str | None,
+    ) -> None:
+        self._plan, self._inputs, self._host = plan, inputs, host
+        # The provenance of a calibration cache lies with who asks, and he has looked at it.
+        self._lowering = plan.lowering(None if host else warn) if plan.is_lowered else None
         self._recipe: Recipe | None = None
         self._made = False
         self._started = datetime.now(timezone.utc)
@@ -255,15 +305,9 @@ class _Witness:
         if self._recipe is None:
             return
         inputs = InputDigests()
-        before, now = self._recipe.inputs, self._plan.input_digests(inputs)
-        changed = input_files(dict(now.items() ^ before.items()), self._plan.input_names())
-        if not changed and self._has_lost_model(inputs):
-            changed = {self.model.name: ""}
-        if changed:
-            raise InputChangedError(
-                f"{', '.join(sorted(changed))} changed while the engine was built; "
-                "nothing was published, run again"
-            )
+        check_unchanged(self._plan, self._recipe, inputs)
+        if self._has_lost_model(inputs):
+            raise changed({self.model.name})
 
     def _has_lost_model(self, inputs: InputDigests) -> bool:
         """Whether the lowered model was there and is no more what it was."""
@@ -282,6 +326,7 @@ class _Witness:
             dependencies=input_files(self._recipe.inputs, self._plan.input_names()),
             versions={"enginery": __version__},
             started=self._started,
+            host=self._host,
         )
 
 
@@ -306,18 +351,16 @@ def _check_host(plan: EnginePlan, runtime: CompileEngineCallable, verdict: Verdi
         )
 
 
-def _entry(
-    plan: EnginePlan, sha256_hex: str, fingerprint: str, store: str | None = None
-) -> EngineCacheEntry:
-    host = plan.request.host
+def _entry(plan: EnginePlan, sha256_hex: str, fingerprint: str, **more: str) -> EngineCacheEntry:
+    target = plan.request.host
     return EngineCacheEntry(
         engine_path=plan.path,
         sha256_hex=sha256_hex,
-        sm=host.sm,
-        jp=host.jetpack,
-        trt=host.trt,
+        sm=target.sm,
+        jp=target.jetpack,
+        trt=target.trt,
         precision=plan.request.precision,
-        extras={"fingerprint": fingerprint, **({"restored_from": store} if store else {})},
+        extras={"fingerprint": fingerprint, **more},
     )
 
 

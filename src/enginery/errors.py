@@ -87,3 +87,7 @@ class StoreError(EngineryError):
 
 class RemoteError(EngineryError):
     """A registry cannot be used, or what it sent is not what was asked for."""
+
+
+class FarmError(EngineryError):
+    """The farm cannot be reached, refuses a build, or sent what was not asked for."""

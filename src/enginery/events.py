@@ -58,6 +58,18 @@ class CompileEvents:
             store=store,
         )
 
+    def built_by(self, model: str, engine_path: Path, host: str, seconds: float) -> None:
+        """An engine was built on the farm and is published."""
+        self._log(
+            logging.INFO,
+            "c10.engine.farm.built",
+            f"{engine_path.name} was built by {host}",
+            model=model,
+            engine_path=str(engine_path),
+            host=host,
+            duration_s=round(seconds, 3),
+        )
+
     def warning(self, text: str) -> None:
         """A person should know something of the inputs."""
         self._log(logging.WARNING, "c10.engine.inputs.warning", text, reason=text)

@@ -6,17 +6,17 @@ Everything that decides is here, and nothing that builds: a run with nothing to 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import BackboneSpec, EngineCompileRequest, PrecisionMode
 from .digest import sha256_file
-from .errors import CalibrationCacheError, EngineBuildError
+from .errors import CalibrationCacheError, EngineBuildError, InputChangedError
 from .filename import TENSORRT, EngineFilenameSchema
 from .hardware import HostCapabilities
 from .inputs import InputDigests
-from .recipe import Recipe
+from .recipe import EXTERNAL, Recipe, input_files
 from .runtimes.protocol import CompileEngineCallable, Runtime
 from .verdict import Fault, Verdict, judge
 
@@ -51,6 +51,11 @@ class EnginePlan:
             modes=spec.builder.modes,
             version_tag=runtime.version_tag if isinstance(runtime, Runtime) else TENSORRT,
         )
+
+    @property
+    def runtime_name(self) -> str:
+        """The name that the runtime has in a corpus; empty for one that no corpus can name."""
+        return self._runtime.name if isinstance(self._runtime, Runtime) else ""
 
     @property
     def is_lowered(self) -> bool:
@@ -148,6 +153,15 @@ class EnginePlan:
             **({"calibration": calibration.name} if calibration else {}),
         }
 
+    def input_paths(self, recipe: Recipe) -> dict[str, Path]:
+        """Role to file of every input of a recipe of this engine, but for plugin libraries."""
+        own = {"onnx": self.spec.onnx_path, "calibration": self.request.calibration_path}
+        folder = self.spec.onnx_path.parent
+        beside = {role: folder / role.removeprefix(EXTERNAL)
+                  for role in recipe.inputs if role.startswith(EXTERNAL)}  # fmt: skip
+        found = {**own, **beside}
+        return {role: path for role in recipe.inputs if (path := found.get(role)) is not None}
+
     def _lowering_settings(self) -> dict[str, Any]:
         if not self.is_lowered:
             return {}
@@ -164,6 +178,22 @@ class EnginePlan:
 
             found.update(lowering.toolchain(self.request.precision))
         return found
+
+
+def check_unchanged(plan: EnginePlan, recipe: Recipe, inputs: InputDigests | None = None) -> None:
+    """Raise InputChangedError unless every input is what a recipe says."""
+    before, now = recipe.inputs, plan.input_digests(inputs or InputDigests())
+    differ = input_files(dict(now.items() ^ before.items()), plan.input_names())
+    if differ:
+        raise changed(differ)
+
+
+def changed(names: Iterable[str]) -> InputChangedError:
+    """The error where inputs changed under a build."""
+    return InputChangedError(
+        f"{', '.join(sorted(names))} changed while the engine was built; "
+        "nothing was published, run again"
+    )
 
 
 def _target(host: HostCapabilities) -> dict[str, Any]:

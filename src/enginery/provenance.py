@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import quote, unquote
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +27,7 @@ STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 BUILD_TYPE: Final = "urn:enginery:build:v1"
 BUILDER_ID = "urn:enginery:builder:local"
+_ON_HOST = "urn:enginery:builder:host:"
 
 _LIMIT = 4 << 20
 
@@ -130,6 +132,12 @@ class Statement(_Document, frozen=True):
         return max((times.finished_on - times.started_on).total_seconds(), 0.0)
 
     @property
+    def host(self) -> str | None:
+        """The build host of a farm that made the artifact; None where it was made for itself."""
+        builder = self.predicate.run_details.builder.id
+        return unquote(builder.removeprefix(_ON_HOST)) if builder.startswith(_ON_HOST) else None
+
+    @property
     def fingerprint(self) -> str:
         """Fingerprint of the recipe, as the statement gives it."""
         return self.predicate.build_definition.internal_parameters.fingerprint
@@ -155,6 +163,7 @@ def write_statement(
     dependencies: Mapping[str, str],
     versions: Mapping[str, str],
     started: datetime,
+    host: str | None = None,
 ) -> bytes:
     """The provenance document of an artifact that was built just now.
 
@@ -165,6 +174,7 @@ def write_statement(
         dependencies: File name to digest of every input.
         versions: Package to version of whatever took part in the build.
         started: When the build began, with a time zone.
+        host: The build host of a farm; None where it was built for this host's own use.
 
     Raises:
         ValueError: The recipe holds what has no canonical spelling.
@@ -182,7 +192,10 @@ def write_statement(
                 resolved_dependencies=_dependencies(dependencies),
             ),
             run_details=RunDetails(
-                builder=Builder(id=BUILDER_ID, version=dict(versions)),
+                builder=Builder(
+                    id=BUILDER_ID if host is None else _ON_HOST + quote(host, safe=""),
+                    version=dict(versions),
+                ),
                 metadata=Metadata(
                     started_on=_milliseconds(started),
                     finished_on=_milliseconds(datetime.now(timezone.utc)),

@@ -82,9 +82,15 @@ class EngineStatus(msgspec.Struct, frozen=True):
 
     @property
     def left_out(self) -> bool:
-        """Whether it is not there and the corpus leaves it out on this host."""
+        """Whether it is not there and the corpus leaves it out on this host, without a farm."""
         absent = self.verdict is None or self.verdict.fault is Fault.ABSENT
-        return absent and self.job.skips and bool(self.job.elsewhere)
+        skips = self.job.skips and bool(self.job.elsewhere) and not self.on_farm
+        return absent and skips
+
+    @property
+    def on_farm(self) -> bool:
+        """Whether a farm is asked for it where it is to be built."""
+        return isinstance(self.job, EngineJob) and bool(self.job.elsewhere and self.job.farm)
 
     @property
     def precision(self) -> PrecisionMode:

@@ -52,6 +52,7 @@ class EngineDocument(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, str] | None
     built_on: datetime | None
     build_s: float | None
+    built_by: str | None
     signature: Signature
 
 
@@ -103,6 +104,7 @@ def engine_document(status: EngineStatus, known: InputDigests) -> EngineDocument
         inputs=statement.recipe.inputs if statement else None,
         built_on=status.built_on,
         build_s=status.build_s,
+        built_by=statement.host if statement else None,
         signature=status.signature,
     )
 

@@ -11,8 +11,8 @@ from ..filename import fold
 
 COMMANDS = frozenset({
     *("clean", "dumpdb", "forget", "help", "ignore", "info", "list", "reset-dep", "run", "strace"),
-    *("tabcompletion", "corpus", "graph", "host", "prune", "pull", "push", "release", "report"),
-    *("sign", "why", "lower", "calibrate", "check"),
+    *("tabcompletion", "corpus", "graph", "host", "plan", "prune", "pull", "push", "release"),
+    *("report", "sign", "why", "lower", "calibrate", "check"),
 })  # fmt: skip
 """Words that mean something else to doit in a dodo.py of ours; no backbone may have them."""
 

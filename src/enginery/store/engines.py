@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import provenance
 from ..atomic import staged
 from ..errors import (
     EngineBuildError,
     EngineryError,
+    FarmError,
     RemoteError,
     SignatureError,
     StoreError,
@@ -30,6 +32,10 @@ from ..store_spec import StoreSpec, default_store
 from ..trust import Origin, check, read_keys
 from .layout import LocalStore, Stored
 from .remote import RemoteStore
+
+if TYPE_CHECKING:
+    from ..farm.asked import Made
+    from ..farm.client import Farm
 
 _WARNED: set[str] = set()
 
@@ -107,6 +113,60 @@ class EngineStore:
             except (StoreError, RemoteError, SignatureError) as error:
                 self._warn(f"{path.name} is not taken from a store: {error}")
         return None
+
+    def has(self, fingerprint: str) -> bool:
+        """Whether a store has an engine, as far as can be told now; fetches nothing."""
+        if self.is_to_be_built(fingerprint):
+            return False
+        for _, store in self._asked():
+            with suppress(StoreError, RemoteError):
+                if store.find(fingerprint) is not None:
+                    return True
+        return False
+
+    def check_trust(self) -> None:
+        """Raise before anything is asked for that could not be believed, whoever signs it.
+
+        Raises:
+            EngineryError: A key of the policy cannot be used.
+        """
+        if self.spec.policy.demands("remote"):
+            read_keys(self.spec.policy)
+
+    def take_from_farm(
+        self,
+        farm: Farm,
+        build: Callable[[], Stored],
+        path: Path,
+        recipe: Recipe,
+        names: Mapping[str, str],
+    ) -> Made:
+        """Have an engine built elsewhere and publish it; who made it.
+
+        It is believed as what comes from a remote store is. A worker that sends anything else is
+        left out, and another one is asked.
+
+        Args:
+            farm: Who is asked.
+            build: Asks it, and waits.
+            path: Where the engine is to be.
+            recipe: What it is to be made from.
+            names: Role to file name, for inputs that are not external data.
+
+        Raises:
+            EngineryError: Nobody builds it, or nobody whose engine is believed.
+            OSError: The engine cannot be written.
+        """
+        while True:
+            stored = build()
+            made = farm.made(stored)
+            try:
+                self._take("remote", farm, stored, path, recipe, names)
+            except (StoreError, SignatureError, FarmError) as error:
+                farm.refuse(stored, error)
+                continue
+            self.allow(recipe.fingerprint)
+            return made
 
     def keep(self, engine: Path, path: Path, sha256_hex: str, document: bytes) -> bytes | None:
         """Keep an engine that was just built, before it is published; its signature, if any.

@@ -114,6 +114,10 @@ class Registry:
                     f"{blob} is damaged in {self.reference}: its bytes have another digest"
                 )
 
+    def has(self, blob: Descriptor, patience: Patience) -> bool:
+        """Whether something is there under a blob's digest, of whatever size."""
+        return patience.wait(lambda: self._size(blob, patience, rights=PULL)) is not None
+
     def upload(self, blob: Descriptor, open_blob: OpenBlob, patience: Patience) -> bool:
         """Send a blob unless it is there; whether it was sent.
 
@@ -139,9 +143,9 @@ class Registry:
 
         return patience.wait(send)
 
-    def _size(self, blob: Descriptor, patience: Patience) -> int | None:
+    def _size(self, blob: Descriptor, patience: Patience, *, rights: str = PUSH) -> int | None:
         """The size of a blob there; None if it is not there."""
-        call = Call("HEAD", self._url(blob), rights=PUSH, expected=(200, 404))
+        call = Call("HEAD", self._url(blob), rights=rights, expected=(200, 404))
         response = self._transport.send(call, patience)
         self._transport.read(response)
         size = response.headers.get("Content-Length", "")

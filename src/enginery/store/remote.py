@@ -19,6 +19,7 @@ from ..errors import RemoteError, StoreError
 from .manifest import MANIFEST, Descriptor, Stored, unpack
 
 if TYPE_CHECKING:
+    from .input_artifact import PackedInputs
     from .release_index import PackedRelease
     from .upload import OpenBlob
 
@@ -129,8 +130,7 @@ class RemoteStore:
         """
         from .patience import Patience
 
-        if self.read_only:
-            raise RemoteError(f"{self.reference} is read only here, as configured: nothing is sent")
+        self._check_writable()
         tag = _tag(stored.fingerprint)
         with self._usable(_PUSH, stored.fingerprint, ours=True):
             registry = self._registry
@@ -152,8 +152,7 @@ class RemoteStore:
         from .manifest import INDEX, describe
         from .patience import Patience
 
-        if self.read_only:
-            raise RemoteError(f"{self.reference} is read only here, as configured: nothing is sent")
+        self._check_writable()
         with self._usable(_PUSH, packed.tag):
             for blob, data in packed.blobs:
                 self._registry.upload(blob, partial(_opened, data), Patience(self._patience_s))
@@ -189,6 +188,62 @@ class RemoteStore:
             document, envelope = found
             assert document is not None  # noqa: S101 - a release without one was refused above
             return document, envelope
+
+    def has_blob(self, blob: Descriptor) -> bool:
+        """Whether the registry has something under a blob's digest; `fetch_blob` says what.
+
+        Raises:
+            RemoteError: The registry is of no use.
+        """
+        from .patience import Patience
+
+        with self._usable(_PULL, blob.sha256_hex):
+            return self._registry.has(blob, Patience(self._patience_s))
+
+    def fetch_blob(self, blob: Descriptor, output: Path) -> None:
+        """Write a blob to a new file, hashed on the way; if it fails, the file is not there.
+
+        Raises:
+            RemoteError: The registry is of no use, or what it has is not the blob.
+            OSError: The file cannot be written.
+        """
+        from .patience import Patience
+
+        with self._usable(_PULL, blob.sha256_hex):
+            patience = Patience(self._patience_s)
+            self._registry.download(blob, output, patience, parking=self._scratch)
+
+    def push_blob(self, blob: Descriptor, open_blob: OpenBlob) -> bool:
+        """Send a blob unless it is there; whether it was sent.
+
+        Raises:
+            RemoteError: The store is read only, or the registry does not take it.
+            StoreError: What is to be sent is not the blob.
+        """
+        from .patience import Patience
+
+        self._check_writable()
+        with self._usable(_PUSH, blob.sha256_hex, ours=True):
+            return self._registry.upload(blob, open_blob, Patience(self._patience_s))
+
+    def push_inputs(self, packed: PackedInputs) -> None:
+        """Have the registry keep the inputs of a build, which are there.
+
+        Raises:
+            RemoteError: The store is read only, or the registry does not take it.
+        """
+        from .patience import Patience
+
+        config, data = packed.config
+        self.push_blob(config, partial(_opened, data))
+        with self._usable(_PUSH, config.sha256_hex):
+            patience = Patience(self._patience_s)
+            if self._registry.manifest(packed.tag, patience) != packed.manifest:
+                self._registry.put_manifest(packed.tag, packed.manifest, patience)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise RemoteError(f"{self.reference} is read only here, as configured: nothing is sent")
 
     @contextmanager
     def _usable(self, what: str, fingerprint: str, *, ours: bool = False) -> Iterator[None]:
