@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .corpus_backbones import CorpusBackbone, read_backbone
+from .corpus_farm import read_farm
 from .corpus_store import read_store
 from .corpus_tables import beside, check_distinct, mistake, read_table
 from .corpus_targets import TargetSpec, read_target
 from .corpus_types import CorpusFile, CorpusTable
 from .digest import read_regular
 from .errors import CorpusError, IrregularFileError
+from .farm_spec import FarmSpec
 from .store_spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Corpus(msgspec.Struct, frozen=True):
         backbones: Backbones in the order of the file.
         host: What the file declares this machine to be, or None.
         store: Where engines are kept besides the engine folder, and what is believed.
+        farm: Who builds what this host cannot, or None.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class Corpus(msgspec.Struct, frozen=True):
     backbones: tuple[CorpusBackbone, ...]
     host: DeclaredHost | None = None
     store: StoreSpec = StoreSpec()
+    farm: FarmSpec | None = None
 
     def error(self, key: str, fault: str) -> CorpusError:
         """An error about this file, in the one line that users see."""
@@ -85,6 +89,7 @@ def read_corpus(path: Path | str) -> Corpus:
         ),
         host=None if tables.host is None else _host(path, tables.host),
         store=read_store(path, tables.store, tables.trust),
+        farm=read_farm(path, tables.farm),
     )
 
 

@@ -20,6 +20,7 @@ import msgspec
 
 from .config import BuilderOptions
 from .corpus_check import CheckTable
+from .corpus_farm import FarmTable
 from .corpus_store import StoreTable, TrustTable
 from .corpus_types import (
     MODEL_NAME,
@@ -42,6 +43,7 @@ _TABLES: tuple[tuple[type[Any], str, type[Any]], ...] = (
     (CorpusFile, "host", DeclaredHost),
     (CorpusFile, "store", StoreTable),
     (CorpusFile, "trust", TrustTable),
+    (CorpusFile, "farm", FarmTable),
     (TargetTable, "builder", BuilderOptions),
     (BackboneTable, "builder", BuilderOptions),
     (BackboneTable, "check", CheckTable),

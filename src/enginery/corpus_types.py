@@ -158,6 +158,7 @@ class CorpusFile(_Table):
         host: Declares this machine, instead of probing it.
         store: Where engines are kept besides the engine folder.
         trust: Whose signatures count, and with what builds are signed.
+        farm: Who builds what this host cannot.
         targets: What engines are built for, by name.
         backbones: The models, by name.
     """
@@ -167,5 +168,6 @@ class CorpusFile(_Table):
     host: dict[str, Any] | None = None
     store: dict[str, Any] = {}
     trust: dict[str, Any] = {}
+    farm: dict[str, Any] = {}
     targets: dict[str, Any] = {}
     backbones: dict[str, Any] = {}

@@ -11,6 +11,7 @@ import msgspec
 from .config import EngineCompileRequest, PrecisionMode
 from .corpus_backbones import CorpusBackbone
 from .digest import sha256_file
+from .farm_spec import FarmSpec
 from .inputs import InputDigests
 from .plan import EnginePlan
 from .runtimes import load_runtime
@@ -33,6 +34,7 @@ class EngineJob(msgspec.Struct, frozen=True):
         plan: The engine.
         corpus_path: The corpus file.
         store: Where engines are kept besides the engine folder, and what is believed.
+        farm: Who builds it where this host cannot, or None.
         elsewhere: Why it cannot be built on this host; None where it can.
         skips: Whether it is then left out, and not a failure.
     """
@@ -44,6 +46,7 @@ class EngineJob(msgspec.Struct, frozen=True):
     plan: EnginePlan
     corpus_path: Path
     store: StoreSpec = StoreSpec()
+    farm: FarmSpec | None = None
     elsewhere: str | None = None
     skips: bool = False
 

@@ -98,7 +98,12 @@ def lowered_root(corpus: Corpus) -> Path:
 
 def input_memory(corpus: Corpus) -> Path:
     """File in which digests of inputs are remembered."""
-    return corpus.path.parent / STATE / "inputs.json"
+    return input_memory_of(corpus.path)
+
+
+def input_memory_of(corpus_path: Path) -> Path:
+    """`input_memory` of the corpus of this file."""
+    return corpus_path.parent / STATE / "inputs.json"
 
 
 def _jobs(
@@ -139,6 +144,7 @@ def _jobs(
                 plan=_plan(corpus, request, target.runtime.name),
                 corpus_path=corpus.path,
                 store=corpus.store,
+                farm=corpus.farm,
                 elsewhere=target.elsewhere,
                 skips=skips,
             )

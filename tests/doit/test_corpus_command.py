@@ -201,7 +201,8 @@ def test_json(project: Project) -> None:
     assert set(plain) == {
         "corpus", "task", "backbone", "target", "precision", "runtime", "hardware", "path",
         "condition", "reason", "built_here", "elsewhere", "left_out", "size", "sha256",
-        "fingerprint", "fingerprint_now", "inputs", "built_on", "build_s", "signature",
+        "fingerprint", "fingerprint_now", "inputs", "built_on", "build_s", "built_by",
+        "signature",
     }  # fmt: skip
     assert project.path / plain["path"] == engine
     assert plain["sha256"] == sha256_file(engine)

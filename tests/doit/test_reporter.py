@@ -151,7 +151,7 @@ def test_output_in_a_file(project: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        (["plian"], "plain"),
+        (["plainn"], "plain"),
         (["run", "-n", "2", "externl"], "external"),
         (["prnue"], "prune"),
         (["HALF"], "half"),

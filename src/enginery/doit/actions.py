@@ -18,9 +18,10 @@ from doit.exceptions import BaseFail, TaskError, TaskFailed
 from .. import provenance
 from ..corpus_backbones import CorpusBackbone
 from ..engine_job import EngineJob, UnknownEngine
-from ..errors import BackboneSpecError, ElsewhereError, EngineryError
+from ..errors import BackboneSpecError, ElsewhereError, EngineryError, FarmError
 from ..publish import remove
 from . import wire
+from .ahead import ask_ahead
 from .elsewhere import fail_or_leave_out
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class BuildEngine(msgspec.Struct, frozen=True):
         from .estimates import Estimate
         from .progress import SlowBuild
 
-        failure = None if self.job.elsewhere else self._unchecked()
+        ask_ahead()
+        late = self.job.elsewhere and not self.job.farm
+        failure = None if late else self._unchecked()
         if failure is not None:
             return failure
         compiler = EngineCompiler(
@@ -60,14 +63,17 @@ class BuildEngine(msgspec.Struct, frozen=True):
             logger=_telling_logger(),
             progress=SlowBuild(self.job.task, _say, against=Estimate(self.job)),
             store=self.job.store,
+            farm=self.job.farm,
         )
         try:
             (result,) = compiler.compile_engines_for_corpus(self.job.request)
         except ElsewhereError as error:
             return fail_or_leave_out(self.job, str(error), self.also)
         except (EngineryError, OSError) as error:
+            if isinstance(error, FarmError) and self.job.skips:
+                return fail_or_leave_out(self.job, str(error), ())
             return _failure(self.job.backbone, self.job.corpus_path, error)
-        failure = self._unchecked() if self.job.elsewhere else None
+        failure = self._unchecked() if late else None
         if failure is not None:
             return failure
         _say_what_came_of(self.job, result)
@@ -106,7 +112,9 @@ def _say_what_came_of(job: EngineJob, result: EngineCompileResult) -> None:
     else:
         wire.tell("c10.engine.build.finish", model=job.name, engine_path=str(path),
                   duration_s=round(seconds, 3), sha256=digest, size=size)  # fmt: skip
-        sys.stdout.write(f"{what}, built in {seconds:.1f} s\n")
+        host = result.entry.extras.get("built_by")
+        by = f" by {host}" if host else ""
+        sys.stdout.write(f"{what}, built in {seconds:.1f} s{by}\n")
 
 
 class LowerModel(msgspec.Struct, frozen=True):
@@ -315,7 +323,8 @@ def _failure(backbone: CorpusBackbone, corpus: Path, error: Exception) -> BaseFa
         return TaskError(f"{corpus}: backbones.{name}.{error.field}: {error}")
     if isinstance(error, OSError):
         return TaskError(f"{name}: {error.filename or 'a file'} cannot be written: {error}")
-    return TaskFailed(f"{name}: {error}")
+    said = str(error)
+    return TaskFailed(said if said.startswith(f"{name}: ") else f"{name}: {said}")
 
 
 def _telling_logger() -> logging.Logger:

@@ -102,6 +102,8 @@ def engine_doc(job: EngineJob | UnknownEngine) -> str:
     here = ""
     if job.elsewhere:
         here = f"; left out here: {job.elsewhere}" if job.skips else "; cannot be built here"
+        if isinstance(job, EngineJob) and job.farm:
+            here = "; built on the farm"
     if isinstance(job, UnknownEngine):
         return f"{job.runtime} engine in {job.precision} for the target {job.target}{here}"
     return f"{job.runtime} engine in {job.request.precision} for {job.request.host}{here}"

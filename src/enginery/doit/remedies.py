@@ -40,7 +40,7 @@ def remedy(status: EngineStatus, now: Situation) -> str | None:
         return _without_inputs(job, now)
     if fault is Fault.SIGNATURE and not now.restores:
         return _unsigned(job, elsewhere=elsewhere)
-    if not elsewhere:
+    if not elsewhere or status.on_farm:
         return f"doit {job.task}"
     if now.restores:
         return f"doit pull {job.task}" if job.skips else f"doit {job.task}"

@@ -250,7 +250,15 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
     def _is_no_error(self, event: Event) -> bool:
         """Whether an event says of an engine that the corpus leaves out that it was not built."""
         job = self._jobs.get(event.kv.get("task", ""))
-        return job is not None and job.skips and event.kv.get("error_class") == "ElsewhereError"
+        return (
+            job is not None
+            and job.skips
+            and event.kv.get("error_class")
+            in (
+                "ElsewhereError",
+                "FarmError",
+            )
+        )
 
     def _is_due(self, event: Event) -> bool:
         """Whether an event is written: of a phase's steps, two a second are enough."""

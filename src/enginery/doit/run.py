@@ -45,9 +45,13 @@ class RunCommand(Run):  # type: ignore[misc]
     # doit calls it with whatever its own has for parameters.
     @functools.wraps(Run._execute)
     def _execute(self, *args: Any, **params: Any) -> Any:
+        from .this_run import RUNS, shared
+
+        runs: list[RunCommand] = shared(RUNS, [])
+        runs.append(self)
         reporter = params.get("reporter")
         if self._is_ours(reporter) and not _forks(params):
-            from .this_run import UNHEARD, shared
+            from .this_run import UNHEARD
 
             unheard: list[bool] = shared(UNHEARD, [])
             unheard.append(True)
@@ -58,7 +62,7 @@ class RunCommand(Run):  # type: ignore[misc]
         if not json:
             return super()._execute(*args, **params)
         with self._open(json, reporter) as file:
-            from .this_run import EVENT_FILES, shared
+            from .this_run import EVENT_FILES
 
             files: list[FileIO] = shared(EVENT_FILES, [])
             files.append(file)

@@ -41,6 +41,7 @@ WRITTEN: Final = frozenset(
         RESTORED,
         PROGRESS,
         FINISH,
+        "c10.engine.farm.built",
         "c10.engine.sidecar.mismatch",
         "c10.engine.inputs.warning",
         "c10.engine.runtime.warning",

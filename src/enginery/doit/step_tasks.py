@@ -57,7 +57,7 @@ def setup_of(job: EngineJob) -> list[str]:
         return []
     setup = [] if job.elsewhere else [f"{LOWER}:{_lowered_name(job)}"]
     # An engine that came from elsewhere is checked here.
-    there = not job.elsewhere or os.path.lexists(job.plan.path)
+    there = not job.elsewhere or job.farm or os.path.lexists(job.plan.path)
     if job.backbone.require_check and there:
         setup.append(f"{CHECK}:{_check_name(job)}")
     return setup

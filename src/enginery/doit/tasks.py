@@ -44,18 +44,24 @@ def corpus_tasks(path: Path) -> Iterator[Task]:
     here = [
         _engine_task(job, checkers[job.plan.path]) for job in found.engines if not job.elsewhere
     ]
+    on_farm = [
+        _engine_task(job, checkers[job.plan.path])
+        for job in found.engines
+        if job.elsewhere and job.farm
+    ]
     others = list(_elsewhere_tasks(found, checkers))
     aliases = list(_alias_tasks(found))
     yield from here
     yield from step_tasks(corpus, found.engines, checkers, inputs)
+    yield from on_farm
     yield from others
     yield from aliases
-    yield from _engine_groups([*here, *aliases, *others])
+    yield from _engine_groups([*here, *on_farm, *aliases, *others])
     if is_run():
         # Of all corpora of this dodo.py.
         built: list[Task] = shared("_enginery_here", [])
         failing: list[Task] = shared("_enginery_elsewhere", [])
-        built += here
+        built += [*here, *on_farm]
         failing += others
         wait_for(failing, built)
 
@@ -92,10 +98,13 @@ def _engine_task(
 
 
 def _elsewhere_tasks(found: CorpusJobs, checkers: dict[Path, VerifiedUpToDate]) -> Iterator[Task]:
-    """Tasks of engines that cannot be built here: one that is there and fresh is up to date."""
-    failing = [job for job in found.elsewhere if not job.skips]
-    for job in found.elsewhere:
-        also = () if job.skips else tuple(failing[failing.index(job) + 1 :])
+    """Tasks of engines that nobody builds: one that is there and fresh is up to date."""
+    nobodys = [job for job in found.elsewhere if isinstance(job, UnknownEngine) or job.farm is None]
+    # Only a run names those after the one that fails.
+    failing = [job for job in nobodys if not job.skips] if is_run() else []
+    places = {job.task: place for place, job in enumerate(failing)}
+    for job in nobodys:
+        also = () if job.skips else tuple(failing[places.get(job.task, 0) + 1 :])
         if isinstance(job, UnknownEngine):
             yield unknown_task(job, also)
         elif job.skips:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from doit.doit_cmd import DoitMain
 from doit.globals import Globals
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 _DOITS = frozenset(command.get_name() for command in DoitMain.DOIT_CMDS)
 _OURS = frozenset(
-    {"corpus", "graph", "host", "prune", "pull", "push", "release", "report", "sign", "why"}
+    ("corpus", "graph", "host", "plan", "prune", "pull", "push", "release", "report", "sign", "why")
 )
 COMMANDS = _DOITS | _OURS
 """doit's commands and ours; no task can have such a name."""
@@ -30,6 +30,9 @@ COMMANDS = _DOITS | _OURS
 ENDED, EVENT_FILES, UNHEARD = "_enginery_ended", "_enginery_event_files", "_enginery_unheard"
 """What is shared: that the end of the run was told, the file of `--json`, and whether the actions
 run in processes that cannot tell what they do."""
+
+RUNS = "_enginery_runs"
+"""What is shared of doit's command `run`: itself, once it is executed."""
 
 
 def shared(name: str, empty: _T) -> _T:
@@ -42,6 +45,22 @@ def shared(name: str, empty: _T) -> _T:
 def corpora() -> list[tuple[Corpus, CorpusJobs]]:
     """The corpora whose tasks were asked for in this run."""
     return shared("_enginery_corpora", [])
+
+
+def looked_at() -> list[str]:
+    """The tasks that doit is going to look at, as far as is known once it runs tasks."""
+    runs: list[Any] = shared(RUNS, [])
+    control = getattr(runs[-1], "control", None) if runs else None
+    if control is None:
+        return []
+    found: dict[str, None] = {}
+    ahead = list(reversed(control.selected_tasks or ()))
+    while ahead:
+        name = ahead.pop()
+        if name not in found and name in control.tasks:
+            found[name] = None
+            ahead.extend(control.tasks[name].task_dep)
+    return list(found)
 
 
 def is_asked_for(what: str) -> bool:

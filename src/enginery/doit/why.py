@@ -79,7 +79,8 @@ class WhyCommand(CorpusCommand):
         found = explain(status, known)
         restores = bool(found.store and found.store.has)
         # One that is to be left out here is not even restored, but by `doit pull`.
-        runs_here = status.condition is not Condition.ELSEWHERE or (restores and not job.skips)
+        there = status.condition is Condition.ELSEWHERE and not status.on_farm
+        runs_here = not there or (restores and not job.skips)
         following = [] if status.fresh or not runs_here else runs.before(job.task)
         missing = [one.path for one in found.inputs if one.state is InputState.UNREADABLE]
         now = Situation(

@@ -61,7 +61,9 @@ def _heading(found: ExplanationDocument) -> Iterator[Line]:
     facts = [megabytes(found.size)]
     if found.built_on is not None and found.build_s is not None:
         since = _since(found.built_on)
-        facts.append(f"built {moment(found.built_on)} ({since}) in {duration(found.build_s)}")
+        by = f" by {found.built_by}" if found.built_by else ""
+        took = duration(found.build_s)
+        facts.append(f"built {moment(found.built_on)} ({since}) in {took}{by}")
     if found.condition is Condition.FRESH and found.sha256:
         facts.append(f"SHA-256 {short(found.sha256)}")
     yield line(", ".join(facts), indent=2)
