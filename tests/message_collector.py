@@ -56,7 +56,9 @@ _NO_KINDS = {  # for callers, with words of Python's own
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, OSError | AttributeError)
 }
-_PASSED_ON = {  # messages that are written elsewhere
+_PASSED_ON = {
+    "self._down": "what made a scheduler unreachable, told again",
+    "self.message": "what the error said on the worker that built",  # messages that are written elsewhere
     "reply['message']": "what the error said in the process that built",
     "self._useless[what]": "what made a registry useless, told again",
 }

@@ -21,6 +21,8 @@ SINKS: dict[str, int | None] = {  # a function -> where the message is among its
     "TaskError": 0,
     "TaskFailed": 0,
     "Verdict": 1,
+    "_NextError": 1,  # a worker's address is the first
+    "_link.tell": None,  # progress, and words of the build that are warnings already
     "_log": 2,
     "_warn": 0,
     "_warn_once": 1,
