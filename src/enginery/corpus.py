@@ -6,7 +6,6 @@ checked when a build starts. docs/corpus.md describes the file.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,25 +15,18 @@ import msgspec
 from .corpus_backbones import CorpusBackbone, read_backbone
 from .corpus_farm import read_farm
 from .corpus_store import read_store
-from .corpus_tables import beside, check_distinct, mistake, read_table
+from .corpus_tables import beside, check_distinct, mistake, read_table, read_toml
 from .corpus_targets import TargetSpec, read_target
 from .corpus_types import CorpusFile, CorpusTable
-from .digest import read_regular
-from .errors import CorpusError, IrregularFileError
+from .errors import CorpusError
 from .farm_spec import FarmSpec
 from .store_spec import StoreSpec
 
 if TYPE_CHECKING:
     from .probing import DeclaredHost
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the same parser under its name before Python 3.11
-    import tomli as tomllib
 
 SCHEMA = 1
-
-_LIMIT = 64 << 20
 
 
 class Corpus(msgspec.Struct, frozen=True):
@@ -70,7 +62,7 @@ def read_corpus(path: Path | str) -> Corpus:
         CorpusError: The file is missing, is no TOML, or holds a mistake.
     """
     path = Path(path)
-    tables = read_table(path, "", _parse(path), CorpusFile)
+    tables = read_table(path, "", read_toml(path), CorpusFile)
     if tables.schema != SCHEMA:
         raise mistake(
             path, "schema", f"version {tables.schema} is unknown; write schema = {SCHEMA}"
@@ -97,19 +89,3 @@ def _host(path: Path, table: dict[str, Any]) -> DeclaredHost:
     from .probing import DeclaredHost  # not where the machine is what it is
 
     return read_table(path, "host", table, DeclaredHost)
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        data = read_regular(path, limit=_LIMIT, follow_symlinks=True)
-        parsed: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise CorpusError(
-            f"{path}: there is no such file; write one, or correct the path"
-        ) from error
-    except (OSError, IrregularFileError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: cannot be read ({error}); make it a UTF-8 text file") from error
-    except (ValueError, RecursionError) as error:
-        # TOMLDecodeError is a ValueError; so is an integer of thousands of digits.
-        raise CorpusError(f"{path}: is no TOML: {error}; correct that line") from error
-    return parsed

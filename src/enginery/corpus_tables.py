@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -15,9 +16,38 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from .errors import CorpusError
+from .digest import read_regular
+from .errors import CorpusError, IrregularFileError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the same parser under its name before Python 3.11
+    import tomli as tomllib
+
+_LIMIT = 64 << 20
 
 _T = TypeVar("_T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        CorpusError: It is missing, cannot be read, or is no TOML.
+    """
+    try:
+        data = read_regular(path, limit=_LIMIT, follow_symlinks=True)
+        parsed: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise CorpusError(
+            f"{path}: there is no such file; write one, or correct the path"
+        ) from error
+    except (OSError, IrregularFileError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: cannot be read ({error}); make it a UTF-8 text file") from error
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError is a ValueError; so is an integer of thousands of digits.
+        raise CorpusError(f"{path}: is no TOML: {error}; correct that line") from error
+    return parsed
 
 
 def read_table(path: Path, key: str, table: Any, kind: type[_T]) -> _T:

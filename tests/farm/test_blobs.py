@@ -27,7 +27,7 @@ def blobs(tmp_path: Path) -> InputBlobs:
 def send(blobs: InputBlobs, data: bytes = DATA, *, sender: str = "a", piece: int = 999) -> str:
     digest = sha256_bytes(data)
     for offset in range(0, len(data), piece):
-        blobs.put(sender, digest, len(data), offset, data[offset : offset + piece])
+        blobs.expect(sender, digest, len(data), offset, data[offset : offset + piece])()
     return digest
 
 
@@ -59,7 +59,9 @@ def test_whatever_comes_in_whatever_order(
     with blobs.wanted({digest: len(data)}):
         for sender, at, length in pieces:
             try:
-                blobs.put(sender, digest, len(data), at * 10, data[at * 10 : (at + length) * 10])
+                blobs.expect(
+                    sender, digest, len(data), at * 10, data[at * 10 : (at + length) * 10]
+                )()
             except FarmError:
                 continue
     files = list(blobs.folder.iterdir())
@@ -82,17 +84,17 @@ def test_two_at_a_time(blobs: InputBlobs) -> None:
 
 def test_one_sends_wrong_bytes_and_another_right_ones(blobs: InputBlobs) -> None:
     with blobs.wanted({DIGEST: len(DATA)}):
-        blobs.put("bad", DIGEST, len(DATA), 0, bytes(5000))
-        blobs.put("good", DIGEST, len(DATA), 0, DATA[:5000])
+        blobs.expect("bad", DIGEST, len(DATA), 0, bytes(5000))()
+        blobs.expect("good", DIGEST, len(DATA), 0, DATA[:5000])()
         with pytest.raises(FarmError, match="its bytes are"):
-            blobs.put("bad", DIGEST, len(DATA), 5000, bytes(5000))
-        blobs.put("good", DIGEST, len(DATA), 5000, DATA[5000:])
+            blobs.expect("bad", DIGEST, len(DATA), 5000, bytes(5000))()
+        blobs.expect("good", DIGEST, len(DATA), 5000, DATA[5000:])()
     assert blobs.path(DIGEST).read_bytes() == DATA
 
 
 def test_what_is_half_received_goes(blobs: InputBlobs) -> None:
     with blobs.wanted({DIGEST: len(DATA)}):
-        blobs.put("a", DIGEST, len(DATA), 0, DATA[:10])
+        blobs.expect("a", DIGEST, len(DATA), 0, DATA[:10])()
         assert list(blobs.folder.iterdir())
     assert not list(blobs.folder.iterdir())
     (blobs.folder / f"{DIGEST}.1234.part").touch()

@@ -159,11 +159,12 @@ class EngineReporter(ConsoleReporter):  # type: ignore[misc]
     def _know_engines(self) -> None:
         """Take the engines of all corpora that were read so far."""
         from . import run_events
+        from .this_run import reachable
 
         self._corpora = run_events.count_corpora()
         self._jobs = run_events.jobs()
         self._records = run_events.records()
-        for name in _reachable(self._tasks, self._selected):
+        for name in reachable(self._tasks, self._selected):
             if name in self._jobs:
                 self._tally.expect(name)
 
@@ -290,15 +291,3 @@ def _took(running: Running) -> str:
     from ..figures import duration
 
     return duration(time.monotonic() - running.began)
-
-
-def _reachable(tasks: dict[str, Task], selected: list[str]) -> list[str]:
-    """The tasks that doit is going to look at, as far as is known before it does."""
-    found: dict[str, None] = {}
-    ahead = list(reversed(selected))
-    while ahead:
-        name = ahead.pop()
-        if name not in found and name in tasks:
-            found[name] = None
-            ahead.extend(tasks[name].task_dep)
-    return list(found)

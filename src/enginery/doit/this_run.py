@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from doit.doit_cmd import DoitMain
 from doit.globals import Globals
+from doit.task import Task
 
 from ..corpus import Corpus
 from ..jobs import CorpusJobs
@@ -51,15 +52,18 @@ def looked_at() -> list[str]:
     """The tasks that doit is going to look at, as far as is known once it runs tasks."""
     runs: list[Any] = shared(RUNS, [])
     control = getattr(runs[-1], "control", None) if runs else None
-    if control is None:
-        return []
+    return [] if control is None else reachable(control.tasks, control.selected_tasks or ())
+
+
+def reachable(tasks: Mapping[str, Task], selected: Sequence[str]) -> list[str]:
+    """The tasks that doit is going to look at, as far as is known before it does."""
     found: dict[str, None] = {}
-    ahead = list(reversed(control.selected_tasks or ()))
+    ahead = list(reversed(selected))
     while ahead:
         name = ahead.pop()
-        if name not in found and name in control.tasks:
+        if name not in found and name in tasks:
             found[name] = None
-            ahead.extend(control.tasks[name].task_dep)
+            ahead.extend(tasks[name].task_dep)
     return list(found)
 
 

@@ -18,14 +18,13 @@ import msgspec
 
 from ..build import BuildProgress
 from ..errors import BackboneSpecError, EngineBuildError, EngineryError, FarmError, StoreError
-from ..hardware import HostCapabilities
 from ..store.manifest import Descriptor, Stored, unpack
 from ..store_spec import StoreSpec
 from .fetching import small_blob
-from .link import KEY, Link, LostError
+from .link import Link, LostError
 from .outcome import KilledError, holder_of, outcome_of
 from .reply import BuildReply, read_reply
-from .request import BuildRequest
+from .request import KEY, BuildRequest
 from .sending import send
 from .uploading import Uploading
 
@@ -280,14 +279,10 @@ class Asked:
         )
 
     def _lack(self, tags: Mapping[str, int]) -> str:
-        hardware = self.request.hardware
-        target = HostCapabilities(
-            sm=hardware.sm if hardware.cpu is None else (),
-            jetpack=hardware.jetpack, trt=hardware.trt, cpu=hardware.cpu,
-        )  # fmt: skip
         there = ", ".join(f"{count} of {tag}" for tag, count in sorted(tags.items()))
         return (
-            f"no worker is connected that builds {self.request.runtime} engines for {target} "
+            f"no worker is connected that builds {self.request.runtime} engines for "
+            f"{self.request.target} "
             f"({self._tag}); connected are {there or 'none at all'}"
         )
 

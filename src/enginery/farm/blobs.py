@@ -26,9 +26,6 @@ from ..errors import EngineryError, FarmError
 from ..recipe import EXTERNAL
 from .request import BuildRequest
 
-PIECE = 4 << 20
-"""Bytes that are sent at a time."""
-
 PIECE_LIMIT = 16 << 20
 """Bytes that are taken at a time."""
 
@@ -142,10 +139,6 @@ class InputBlobs:
         part.chmod(0o444)
         part.replace(self.path(sha256))
         self.notify()
-
-    def put(self, sender: str, sha256: str, size: int, offset: int, data: bytes) -> None:
-        """`expect` a piece, and keep it."""
-        self.expect(sender, sha256, size, offset, data)()
 
     def expect(
         self, sender: str, sha256: str, size: int, offset: int, data: bytes

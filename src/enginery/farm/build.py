@@ -35,14 +35,11 @@ from .blobs import InputBlobs, laid_out
 from .checks import check_buildable, check_external
 from .remote_inputs import Awaited, RemoteInputs
 from .reply import BuildReply, failure_of
-from .request import BuildRequest, read_request
+from .request import KEY, BuildRequest, read_request
 from .telling import Link, NotAwaitedError, Progress, logger_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-KEY = "enginery-"
-"""What the key of a build, and the topic of its messages, begin with; its fingerprint follows."""
 
 PATIENCE_S = 120.0
 _ASK_AGAIN_S = 3.0

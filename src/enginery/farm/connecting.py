@@ -23,12 +23,12 @@ _REASONS = {
 """What Dask or OpenSSL says, and what it means."""
 
 
-def security_of(tls: Tls | None) -> Any:
-    """Dask's name for it."""
+def security_of(tls: Tls | None, role: str) -> Any:
+    """Dask's name for it; the role is "worker" or "client"."""
     from distributed import Security
 
     make: Any = Security
-    given = tls.for_role("worker") if tls else {}
+    given = tls.for_role(role) if tls else {}
     return make(require_encryption=tls is not None, **given)
 
 

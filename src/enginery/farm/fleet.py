@@ -6,18 +6,16 @@ error that says what to do.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from ..corpus_tables import check_distinct, mistake, read_table
-from ..digest import read_regular
+from ..corpus_tables import check_distinct, mistake, read_table, read_toml
 from ..engine_job import EngineJob
-from ..errors import CorpusError, IrregularFileError, RuntimeUnavailableError
+from ..errors import RuntimeUnavailableError
 from ..filename import check_version
 from ..hardware import HostCapabilities, Sm, canonical_sm
 from ..host import Gpu, Host
@@ -25,14 +23,8 @@ from ..runtimes import load_runtime
 from ..runtimes.protocol import Runtime
 from ..runtimes.tensorrt_versions import agrees
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the same parser under its name before Python 3.11
-    import tomli as tomllib
-
 SCHEMA = 1
 
-_LIMIT = 64 << 20
 
 _Text = Annotated[str, Meta(min_length=1)]
 _Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
@@ -101,7 +93,7 @@ def read_fleet(path: Path | str) -> tuple[DeviceKind, ...]:
         CorpusError: The file is missing, is no TOML, or holds a mistake.
     """
     path = Path(path)
-    file = read_table(path, "", _parse(path), FleetFile)
+    file = read_table(path, "", read_toml(path), FleetFile)
     if file.schema != SCHEMA:
         raise mistake(path, "schema", f"version {file.schema} is unknown; write schema = {SCHEMA}")
     if not file.devices:
@@ -197,18 +189,3 @@ def _runtime(path: Path, key: str, name: str) -> Runtime:
         return load_runtime(name)
     except RuntimeUnavailableError as error:
         raise mistake(path, key, str(error)) from error
-
-
-def _parse(path: Path) -> Mapping[str, Any]:
-    try:
-        data = read_regular(path, limit=_LIMIT, follow_symlinks=True)
-        parsed: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
-    except FileNotFoundError as error:
-        raise CorpusError(
-            f"{path}: there is no such file; write one, or correct the path"
-        ) from error
-    except (OSError, IrregularFileError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: cannot be read ({error}); make it a UTF-8 text file") from error
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{path}: is no TOML: {error}; correct that line") from error
-    return parsed

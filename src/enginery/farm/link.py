@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import FarmError
 from ..farm_spec import FarmSpec
 from .address import checked_tls, tls_of
+from .connecting import security_of as security_with
+from .request import KEY
 
 if TYPE_CHECKING:
     from .asked import Asked
-
-KEY = "enginery-"
-"""What a build's key and topic begin with; its fingerprint follows."""
 
 CONNECT_S = 5.0
 """Seconds after which a scheduler that does not answer is taken to be down."""
@@ -256,15 +255,12 @@ def security_of(spec: FarmSpec) -> Any:
     """
     if not spec.scheduler.startswith("tls:"):
         return None
-    from distributed.security import Security
-
     for name in ("ca", "cert", "key"):
         file: Path = getattr(spec, name)
         if not file.is_file():
             raise FarmError(f"the farm's {name}, {file}, is not there; put it there, or correct it")
     tls = tls_of(spec.ca, spec.cert, spec.key)
-    given = {} if tls is None else checked_tls(tls).for_role("client")
-    return Security(require_encryption=True, **given)
+    return security_with(None if tls is None else checked_tls(tls), "client")
 
 
 async def _answer(address: str, line: Any, handler: str, arguments: dict[str, Any]) -> Any:

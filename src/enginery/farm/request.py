@@ -31,6 +31,10 @@ from ..plan import KIND, EnginePlan
 from ..recipe import EXTERNAL, Recipe
 
 VERSION: Final = 1
+
+KEY = "enginery-"
+"""What a build's key, and the topic of its messages, begin with; its fingerprint follows."""
+
 LIMIT = 256 << 10
 """Bytes of a request; what is longer is no request."""
 
@@ -130,12 +134,7 @@ class BuildRequest(_Strict, frozen=True, kw_only=True):
             ValueError: There is no such hardware.
         """
         asked = self.hardware
-        return HostCapabilities(
-            sm=asked.sm if asked.cpu is None or asked.sm else (),
-            jetpack=asked.jetpack,
-            trt=asked.trt,
-            cpu=asked.cpu,
-        )
+        return HostCapabilities(sm=asked.sm, jetpack=asked.jetpack, trt=asked.trt, cpu=asked.cpu)
 
     def encode(self) -> str:
         """As JSON.

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..digest import open_regular
-from ..errors import EngineBuildError, InputChangedError, IrregularFileError
+from ..errors import EngineBuildError, IrregularFileError
+from ..plan import changed
 
 if TYPE_CHECKING:
     from .link import Link
@@ -43,7 +44,7 @@ async def _send(ask: Callable[..., Any], sha256: str, size: int, path: Path) -> 
             last = offset + len(piece) >= size
             following = None if last else asyncio.ensure_future(asyncio.to_thread(reader.piece))
             if last and reader.hexdigest() != sha256:
-                raise InputChangedError(_changed(path))
+                raise changed({path.name})
             await ask("enginery_put", sha256=sha256, size=size, offset=offset, data=piece)
             if following is None:
                 return
@@ -64,7 +65,7 @@ class _Reader:
             raise EngineBuildError(f"{path} cannot be read any more: {error}") from error
         if info.st_size != size:
             os.close(self._fd)
-            raise InputChangedError(_changed(path))
+            raise changed({path.name})
 
     def piece(self) -> bytes:
         """The next bytes; fewer than a piece at the end."""
@@ -82,7 +83,3 @@ class _Reader:
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
-
-
-def _changed(path: Path) -> str:
-    return f"{path.name} changed while the engine was built; nothing was published, run again"

@@ -29,9 +29,10 @@ from ..store_spec import StoreSpec
 from ..version import __version__
 from .address import Tls, checked_address, checked_tls
 from .blobs import InputBlobs
-from .build import KEY, Builds, Shop
+from .build import Builds, Shop
 from .connecting import reason_of, security_of
 from .remote_inputs import RemoteInputs
+from .request import KEY
 from .tags import Offer, offered
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class _Service:
 
         spec = self._spec
         try:
-            security = security_of(spec.tls)
+            security = security_of(spec.tls, "worker")
             connect: Any = vars(comms)["connect"]
             arguments = security.get_connection_args("worker")
             # Dask's own timeout ends before the greeting, which a silent listener never sends.
